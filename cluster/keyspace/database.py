@@ -1,0 +1,258 @@
+"""The keyspace: numbered databases, each an array of 16384 hash slots of plain dicts.
+
+Role        Stores keys, values and expiry times; tells observers what changed; collects the effects to replicate.
+Invariants  ``slots[s]`` holds only keys whose hash slot is ``s``. A key in ``expires`` exists in its slot's dict.
+            An unused slot is the one shared empty dict ``EMPTY``, which nobody may write to: use :meth:`Database.put`.
+            Only a master removes expired keys; a replica hides them and waits for the master's DEL (is_replica).
+Units       ``*_ms``: Unix milliseconds. ``now_ms`` is set by the caller before each batch of commands.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from cluster.slots.hashing import key_slot
+
+Value = Any
+"""A string (bytes, int, bytearray: see keyspace.strings) or an instance of one of the value classes."""
+
+SLOT_COUNT: Final = 16384
+EMPTY: Final[dict[bytes, Value]] = {}
+
+Observer = Callable[["Database", bytes], None]
+"""Called as ``observer(database, key)`` after a key changed: WATCH, client-side caching."""
+
+Notifier = Callable[[str, bytes, bytes, int], None]
+"""Called as ``notifier(event_class, event, key, database_index)`` for keyspace notifications."""
+
+
+class Keyspace:
+    """All databases of one server, and what they have in common."""
+
+    def __init__(self, database_count: int = 16) -> None:
+        self.now_ms = 0
+        """Unix ms that every command of the current batch sees as "now"."""
+        self.dirty = 0
+        """Changes since the last successful save (rdb_changes_since_last_save)."""
+        self.is_replica = False
+        """Replicas neither delete expired keys nor originate effects."""
+        self.obeying_master = False
+        """True while a command of our master runs: expired keys are then visible to it, as in Redis."""
+        self.followed = False
+        """True when somebody (replicas, backlog, AOF) wants effects; otherwise none are collected."""
+        self.effects: list[tuple[int, list[bytes]]] = []
+        """(database index, command) to replicate for the unit of execution now running, in order."""
+        self.observers: list[Observer] = []
+        self.observed = False
+        """True when ``observers`` must be called: kept in step by add_observer/remove_observer."""
+        self.notifier: Notifier | None = None
+        self.hits = 0
+        self.misses = 0
+        self.expired_keys = 0
+        self.evicted_keys = 0
+        self.rng = random.Random()
+        self.databases = [Database(self, index) for index in range(database_count)]
+
+    def observe(self, observer: Observer) -> None:
+        """Have ``observer`` called after each change of a key."""
+        if observer not in self.observers:
+            self.observers.append(observer)
+        self.observed = True
+
+    def unobserve(self, observer: Observer) -> None:
+        """Stop calling ``observer``."""
+        if observer in self.observers:
+            self.observers.remove(observer)
+        self.observed = bool(self.observers)
+
+    def propagate(self, database_index: int, argv: list[bytes]) -> None:
+        """Add a command to the effects of the unit now running."""
+        if self.followed:
+            self.effects.append((database_index, argv))
+
+    def flush_all(self) -> int:
+        """Empty every database; returns how many keys went."""
+        return sum(database.clear() for database in self.databases)
+
+
+class Database:
+    """One numbered database. Every method takes the key's slot when the caller knows it already."""
+
+    __slots__ = ("_expiry_heap", "avg_ttl_ms", "expires", "index", "keyspace", "slots")
+
+    def __init__(self, keyspace: Keyspace, index: int) -> None:
+        self.keyspace = keyspace
+        self.index = index
+        self.slots: list[dict[bytes, Value]] = [EMPTY] * SLOT_COUNT
+        self.expires: dict[bytes, int] = {}
+        self._expiry_heap: list[tuple[int, bytes]] = []
+        self.avg_ttl_ms = 0
+
+    # Reading ------------------------------------------------------------------------------------------------
+
+    def read(self, key: bytes, slot: int) -> Value | None:
+        """The value for a command that reads it, or None; counts a hit or a miss."""
+        value = self.slots[slot].get(key)
+        if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot):
+            value = None
+        if value is None:
+            self.keyspace.misses += 1
+        else:
+            self.keyspace.hits += 1
+        return value
+
+    def peek(self, key: bytes, slot: int) -> Value | None:
+        """The value for a command that will change it (no hit or miss is counted), or None."""
+        value = self.slots[slot].get(key)
+        if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot):
+            return None
+        return value
+
+    def exists(self, key: bytes, slot: int) -> bool:
+        """True when the key is there and not expired."""
+        return self.peek(key, slot) is not None
+
+    def expire_at(self, key: bytes) -> int | None:
+        """When the key expires (Unix ms), or None."""
+        return self.expires.get(key)
+
+    def _hide_if_expired(self, key: bytes, slot: int) -> bool:
+        """True when the key is past its time; a master then deletes it and says so."""
+        keyspace = self.keyspace
+        if self.expires[key] > keyspace.now_ms:
+            return False
+        if keyspace.is_replica:
+            return not keyspace.obeying_master
+        self.expire_now(key, slot)
+        return True
+
+    def expire_now(self, key: bytes, slot: int) -> None:
+        """Delete a key whose time has come, tell replicas (DEL) and observers (expired)."""
+        keyspace = self.keyspace
+        self.remove(key, slot)
+        keyspace.expired_keys += 1
+        keyspace.propagate(self.index, [b"DEL", key])
+        self.notify("x", b"expired", key)
+        self.touched(key)
+
+    # Writing ------------------------------------------------------------------------------------------------
+
+    def put(self, key: bytes, slot: int, value: Value, *, keep_ttl: bool = False) -> None:
+        """Store ``value``, replacing what was there; drops the TTL unless told otherwise. Signals the change."""
+        values = self.slots[slot]
+        if values is EMPTY:
+            values = self.slots[slot] = {}
+        values[key] = value
+        if self.expires and not keep_ttl:
+            self.expires.pop(key, None)
+        keyspace = self.keyspace
+        keyspace.dirty += 1
+        if keyspace.observed:
+            self.touched(key)
+
+    def delete(self, key: bytes, slot: int) -> bool:
+        """Remove a key and signal the change; False when it was not there. (An expired key must be peeked first.)"""
+        if not self.remove(key, slot):
+            return False
+        self.keyspace.dirty += 1
+        self.touched(key)
+        return True
+
+    def remove(self, key: bytes, slot: int) -> bool:
+        """Remove a key without telling anybody; False when it was not there."""
+        values = self.slots[slot]
+        if values.pop(key, None) is None:
+            return False
+        if not values:
+            self.slots[slot] = EMPTY
+        if self.expires:
+            self.expires.pop(key, None)
+        return True
+
+    def changed(self, key: bytes, count: int = 1) -> None:
+        """Say that a value was changed in place: counts ``count`` changes and tells observers."""
+        keyspace = self.keyspace
+        keyspace.dirty += count
+        if keyspace.observed:
+            self.touched(key)
+
+    def touched(self, key: bytes) -> None:
+        """Tell observers that the key changed, without counting a change."""
+        for observer in tuple(self.keyspace.observers):
+            observer(self, key)
+
+    def set_expiry(self, key: bytes, at_ms: int) -> None:
+        """Give an existing key a time to expire (Unix ms)."""
+        self.expires[key] = at_ms
+        heap = self._expiry_heap
+        heapq.heappush(heap, (at_ms, key))
+        if len(heap) > 64 + 2 * len(self.expires):
+            self._expiry_heap = [(when, name) for name, when in self.expires.items()]
+            heapq.heapify(self._expiry_heap)
+
+    def persist(self, key: bytes) -> bool:
+        """Take a key's expiry away; False when it had none."""
+        return self.expires.pop(key, None) is not None
+
+    def clear(self) -> int:
+        """Remove every key without telling anybody; returns how many there were."""
+        count = len(self)
+        self.slots = [EMPTY] * SLOT_COUNT
+        self.expires = {}
+        self._expiry_heap = []
+        return count
+
+    def notify(self, event_class: str, event: bytes, key: bytes) -> None:
+        """Publish a keyspace event if anybody asked for its class (``g $ l s h z x e t m d n``)."""
+        notifier = self.keyspace.notifier
+        if notifier is not None:
+            notifier(event_class, event, key, self.index)
+
+    # Walking ------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return sum(map(len, self.slots))
+
+    def items(self) -> Iterator[tuple[bytes, Value]]:
+        """Every key and value, expired ones included, slot by slot."""
+        for values in self.slots:
+            yield from values.items()
+
+    def keys_in_slot(self, slot: int) -> list[bytes]:
+        """The keys of one slot, expired ones included."""
+        return list(self.slots[slot])
+
+    def is_expired(self, key: bytes) -> bool:
+        """True when the key has an expiry that has passed (it may still be stored)."""
+        at_ms = self.expires.get(key)
+        return at_ms is not None and at_ms <= self.keyspace.now_ms
+
+    def random_key(self) -> bytes | None:
+        """A random key that is not expired, or None."""
+        occupied = [slot for slot in range(SLOT_COUNT) if self.slots[slot]]
+        rng = self.keyspace.rng
+        for _attempt in range(100):
+            if not occupied:
+                return None
+            key = rng.choice(list(self.slots[rng.choice(occupied)]))
+            if not self.is_expired(key):
+                return key
+            if not self.keyspace.is_replica:
+                slot = key_slot(key)
+                self.expire_now(key, slot)
+                if not self.slots[slot]:
+                    occupied.remove(slot)
+        return None
+
+    def take_due(self, now_ms: int, limit: int) -> list[bytes]:
+        """Up to ``limit`` keys whose expiry has passed, soonest first; the caller deletes them."""
+        heap = self._expiry_heap
+        due: list[bytes] = []
+        while heap and heap[0][0] <= now_ms and len(due) < limit:
+            at_ms, key = heapq.heappop(heap)
+            if self.expires.get(key) == at_ms:
+                due.append(key)
+        return due

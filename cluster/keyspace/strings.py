@@ -1,0 +1,69 @@
+"""String values, and which of Redis's three encodings each one has.
+
+A string is stored as whatever is cheapest to keep and to reply with:
+
+* ``bytes``: as the client sent it ("int" when it is the canonical text of a 64-bit integer, else "embstr" or "raw");
+* ``int``: the result of INCR and its family (always "int");
+* ``bytearray``: grown in place by APPEND, SETRANGE, SETBIT (always "raw").
+
+Everything else that stores or reads a string goes through these helpers. Units: bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+EMBSTR_MAX_BYTES = 44
+"""OBJ_ENCODING_EMBSTR_SIZE_LIMIT of object.c."""
+
+INT64_MIN = -(2**63)
+INT64_MAX = 2**63 - 1
+
+StringValue = bytes | int | bytearray
+
+
+def is_string(value: Any) -> TypeGuard[StringValue]:
+    """True for the three forms a string value may take."""
+    return isinstance(value, (bytes, int, bytearray))
+
+
+def to_bytes(value: StringValue) -> bytes:
+    """The content of a string value."""
+    if type(value) is bytes:
+        return value
+    if type(value) is int:
+        return b"%d" % value
+    return bytes(value)  # type: ignore[arg-type]
+
+
+def string_length(value: StringValue) -> int:
+    """STRLEN, in bytes."""
+    return len(b"%d" % value) if type(value) is int else len(value)  # type: ignore[arg-type]
+
+
+def parse_int64(text: bytes | bytearray) -> int | None:
+    """The integer that ``text`` spells exactly as Redis prints it (``string2ll``), or None.
+
+    No sign ``+``, no spaces, no leading zeros, no ``-0``, within 64 bits.
+    """
+    length = len(text)
+    if not 0 < length <= 20:
+        return None
+    digits = text[1:] if text[0] == 0x2D else text
+    if not digits.isdigit():
+        return None
+    if digits[0] == 0x30 and length > 1:
+        return None
+    number = int(text)
+    return number if INT64_MIN <= number <= INT64_MAX else None
+
+
+def encoding(value: StringValue) -> bytes:
+    """OBJECT ENCODING of a string value."""
+    if type(value) is int:
+        return b"int"
+    if type(value) is bytearray:
+        return b"raw"
+    if parse_int64(value) is not None:  # type: ignore[arg-type]
+        return b"int"
+    return b"embstr" if len(value) <= EMBSTR_MAX_BYTES else b"raw"  # type: ignore[arg-type]

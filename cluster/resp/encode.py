@@ -1,0 +1,145 @@
+"""Encoding replies: Python values to RESP2 or RESP3 bytes.
+
+What is the same in both protocols is a plain function or constant here; what differs (nulls, maps, sets, doubles,
+booleans, verbatim strings, pushes) is a method of :class:`Encoder`, of which there are exactly two instances, ``RESP2``
+and ``RESP3``; a session holds the one it speaks as ``session.proto``. Nested replies are built from encoded parts.
+Specification: RESP3 (antirez/RESP3), Redis 7.0 networking.c addReply*.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from hiredis import pack_command
+
+OK = b"+OK\r\n"
+PONG = b"+PONG\r\n"
+QUEUED = b"+QUEUED\r\n"
+ZERO = b":0\r\n"
+ONE = b":1\r\n"
+MINUS_ONE = b":-1\r\n"
+MINUS_TWO = b":-2\r\n"
+EMPTY_BULK = b"$0\r\n\r\n"
+EMPTY_ARRAY = b"*0\r\n"
+
+_SMALL_INTEGERS = tuple(b":%d\r\n" % n for n in range(1024))
+
+
+def bulk(value: bytes | bytearray) -> bytes:
+    """A bulk string."""
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+def integer(n: int) -> bytes:
+    """An integer reply."""
+    return _SMALL_INTEGERS[n] if 0 <= n < 1024 else b":%d\r\n" % n
+
+
+def simple(text: bytes) -> bytes:
+    """A status reply; ``text`` must hold no line end."""
+    return b"+%b\r\n" % text
+
+
+def error(message: bytes) -> bytes:
+    """An error reply; line ends inside become spaces, as addReplyErrorLength does."""
+    if b"\r" in message or b"\n" in message:
+        message = message.replace(b"\r", b" ").replace(b"\n", b" ")
+    return b"-%b\r\n" % message
+
+
+def array(parts: Sequence[bytes]) -> bytes:
+    """An array of parts that are encoded already."""
+    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+
+
+def bulk_array(values: Iterable[bytes]) -> bytes:
+    """An array of bulk strings; also the encoding of a command request."""
+    packed: bytes = pack_command(tuple(values))
+    return packed
+
+
+def format_double(value: float) -> bytes:
+    """The text of a double as 7.0 prints it: ``%.17g``, ``inf``, ``-inf``, ``nan``."""
+    if math.isinf(value):
+        return b"inf" if value > 0 else b"-inf"
+    if math.isnan(value):
+        return b"nan"
+    return b"%.17g" % value
+
+
+class Encoder:
+    """The replies whose form depends on the protocol version; this base is RESP2."""
+
+    __slots__ = ("null", "null_array", "version")
+
+    def __init__(self, version: int, null: bytes, null_array: bytes) -> None:
+        self.version = version
+        self.null = null
+        self.null_array = null_array
+
+    def boolean(self, value: bool) -> bytes:
+        """True or false; an integer in RESP2."""
+        return ONE if value else ZERO
+
+    def double(self, value: float) -> bytes:
+        """A double; a bulk string in RESP2."""
+        return bulk(format_double(value))
+
+    def map_header(self, pairs: int) -> bytes:
+        """The head of a map of ``pairs`` key-value pairs; a flat array in RESP2."""
+        return b"*%d\r\n" % (2 * pairs)
+
+    def set_header(self, count: int) -> bytes:
+        """The head of a set; an array in RESP2."""
+        return b"*%d\r\n" % count
+
+    def push_header(self, count: int) -> bytes:
+        """The head of an out-of-band message; an array in RESP2."""
+        return b"*%d\r\n" % count
+
+    def verbatim(self, text: bytes, kind: bytes = b"txt") -> bytes:
+        """Text for people; a bulk string in RESP2."""
+        return bulk(text)
+
+    def map(self, parts: Sequence[bytes]) -> bytes:
+        """A map from encoded parts: key, value, key, value …"""
+        return self.map_header(len(parts) // 2) + b"".join(parts)
+
+    def set(self, parts: Sequence[bytes]) -> bytes:
+        """A set from encoded parts."""
+        return self.set_header(len(parts)) + b"".join(parts)
+
+    def push(self, parts: Sequence[bytes]) -> bytes:
+        """An out-of-band message from encoded parts."""
+        return self.push_header(len(parts)) + b"".join(parts)
+
+    def bulk_or_null(self, value: bytes | None) -> bytes:
+        """A bulk string, or null for None."""
+        return self.null if value is None else bulk(value)
+
+
+class _Resp3Encoder(Encoder):
+    __slots__ = ()
+
+    def boolean(self, value: bool) -> bytes:
+        return b"#t\r\n" if value else b"#f\r\n"
+
+    def double(self, value: float) -> bytes:
+        return b",%b\r\n" % format_double(value)
+
+    def map_header(self, pairs: int) -> bytes:
+        return b"%%%d\r\n" % pairs
+
+    def set_header(self, count: int) -> bytes:
+        return b"~%d\r\n" % count
+
+    def push_header(self, count: int) -> bytes:
+        return b">%d\r\n" % count
+
+    def verbatim(self, text: bytes, kind: bytes = b"txt") -> bytes:
+        return b"=%d\r\n%b:%b\r\n" % (len(text) + 4, kind, text)
+
+
+RESP2 = Encoder(2, b"$-1\r\n", b"*-1\r\n")
+RESP3 = _Resp3Encoder(3, b"_\r\n", b"_\r\n")
