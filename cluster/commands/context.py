@@ -1,0 +1,221 @@
+"""What a command handler sees: the client that asked (:class:`Session`) and the server (:class:`ServerContext`).
+
+Both are completed in cluster/node (the socket, the process); nothing here knows about sockets or trio. A handler gets
+the session as its first argument and reaches everything else through ``client.server`` and ``client.db``.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from cluster.keyspace.database import Database, Keyspace
+from cluster.resp.encode import RESP2, Encoder
+from cluster.settings import Settings
+
+if TYPE_CHECKING:
+    from cluster.commands.registry import Command, CommandTable
+    from cluster.failover.engine import ClusterEngine
+    from cluster.gossip.state import ClusterState
+    from cluster.replication.feed import ReplicationFeed
+    from cluster.replication.state import ReplicationState
+
+
+@attrs.define
+class Transaction:
+    """The commands queued since MULTI."""
+
+    queue: list[tuple[Command, list[bytes]]] = attrs.field(factory=list)
+    broken: bool = False
+    """A command was refused while queueing: EXEC answers EXECABORT (CLIENT_DIRTY_EXEC)."""
+
+
+@attrs.define(eq=False)
+class Parked:
+    """Why a client waits, and how the wait may end.
+
+    ``on_timeout`` gives the encoded reply when ``deadline_ms`` (monotonic, None: never) passes; ``on_cancel`` is called
+    when the wait ends for another reason (the client left, CLIENT UNBLOCK, failover), to leave the queues it stands in.
+    """
+
+    kind: str
+    deadline_ms: int | None
+    on_timeout: Callable[[], bytes | None]
+    on_cancel: Callable[[], None] = lambda: None
+    keys: tuple[bytes, ...] = ()
+
+
+class Session:
+    """One client as commands see it. The connection itself is cluster.node.client.Client."""
+
+    __slots__ = (
+        "address",
+        "asking",
+        "authenticated",
+        "close_after_reply",
+        "created_ms",
+        "db",
+        "effects",
+        "id",
+        "in_exec",
+        "is_master_link",
+        "is_monitor",
+        "last_active_ms",
+        "last_command",
+        "lib_name",
+        "lib_version",
+        "local_address",
+        "name",
+        "no_evict",
+        "no_touch",
+        "out",
+        "parked",
+        "plain",
+        "prevent_propagation",
+        "proto",
+        "queued",
+        "readonly",
+        "replica",
+        "reply_mode",
+        "server",
+        "slot",
+        "transaction",
+        "user",
+        "watch_broken",
+        "watching",
+        "write_offset",
+    )
+
+    def __init__(self, server: ServerContext, session_id: int) -> None:
+        self.server = server
+        self.id = session_id
+        self.db: Database = server.keyspace.databases[0]
+        self.proto: Encoder = RESP2
+        self.slot = 0
+        """Hash slot of the request's first key, computed once by the dispatcher."""
+        self.out: list[bytes] = []
+        """Encoded replies of this pass; the reactor sends them in one piece."""
+        self.plain = False
+        """The hot path's one question about this client, see :meth:`refresh_plain`."""
+        self.name = b""
+        self.lib_name = b""
+        self.lib_version = b""
+        self.user = "default"
+        self.authenticated = False
+        self.asking = False
+        self.readonly = False
+        self.in_exec = False
+        self.transaction: Transaction | None = None
+        self.watching: list[tuple[Database, bytes, bool]] = []
+        """(database, key, was already expired when WATCH was called)"""
+        self.watch_broken = False
+        """A watched key changed: EXEC answers null (CLIENT_DIRTY_CAS)."""
+        self.effects: list[list[bytes]] | None = None
+        """What to replicate instead of the request; None: the request itself; []: nothing. Reset per command."""
+        self.prevent_propagation = False
+        self.reply_mode = b"on"
+        """on, off, skip (drop the reply of the next command), skipping (that next command is running)."""
+        self.replica: Any = None
+        """The replica's record (cluster.replication.feed) once it sent PSYNC/SYNC; None for ordinary clients."""
+        self.is_master_link = False
+        self.is_monitor = False
+        self.no_evict = False
+        self.no_touch = False
+        self.parked: Parked | None = None
+        self.queued: deque[list[bytes]] = deque()
+        """Requests that were read but must wait, because the client is parked."""
+        self.close_after_reply = False
+        self.write_offset = 0
+        """Replication offset right after this client's last write: what WAIT waits for."""
+        self.last_command = b"NULL"
+        self.created_ms = 0
+        self.last_active_ms = 0
+        self.address = ""
+        self.local_address = ""
+
+    def write(self, data: bytes) -> None:
+        """Add encoded bytes to the output, unless CLIENT REPLY says not to."""
+        self.out.append(data)
+        self.server.schedule_write(self)
+
+    def push(self, data: bytes) -> None:
+        """Add an out-of-band message: like write, but not subject to CLIENT REPLY."""
+        self.out.append(data)
+        self.server.schedule_write(self)
+
+    def refresh_plain(self) -> None:
+        """Decide again whether requests may take the hot path; call after changing any state named here."""
+        self.plain = (
+            self.authenticated
+            and self.transaction is None
+            and not self.asking
+            and not self.readonly
+            and self.reply_mode == b"on"
+            and self.replica is None
+            and not self.is_master_link
+            and not self.is_monitor
+            and self.parked is None
+        )
+
+
+class ServerContext(ABC):
+    """The server as commands see it; implemented by cluster.node.server.Server."""
+
+    settings: Settings
+    config: Any
+    """cluster.node.config.Config: get/set/rewrite of directives."""
+    keyspace: Keyspace
+    commands: CommandTable
+    cluster: ClusterState | None
+    """The cluster as this node sees it, or None when cluster mode is off."""
+    engine: ClusterEngine | None
+    replication: ReplicationState
+    feed: ReplicationFeed
+    sessions: dict[int, Any]
+    """Every connected client by id."""
+    rng: random.Random
+    log: Any
+    run_id: str
+    statistics: Any
+    loading: bool
+
+    @abstractmethod
+    def schedule_write(self, session: Session) -> None:
+        """See that the session's output is sent before the loop sleeps."""
+
+    @abstractmethod
+    def close_session(self, session: Session, *, after_reply: bool = False) -> None:
+        """Disconnect a client; with ``after_reply``, once everything written has been sent."""
+
+    @abstractmethod
+    def park(self, session: Session, parked: Parked) -> None:
+        """Let a client wait: its further requests queue up until :meth:`unpark`."""
+
+    @abstractmethod
+    def unpark(self, session: Session, reply: bytes | None) -> None:
+        """End a wait: send ``reply`` (if any) and go on with the client's queued requests."""
+
+    @abstractmethod
+    def run(self, session: Session, row: Command, argv: list[bytes]) -> bytes | None:
+        """Run one command that passed the gates (EXEC's queue, scripts), with statistics and effects."""
+
+    @abstractmethod
+    def refresh_plain(self) -> None:
+        """Decide again whether the server as a whole allows the hot path."""
+
+    @abstractmethod
+    def pause_clients(self, until_ms: int, *, writes_only: bool) -> None:
+        """CLIENT PAUSE: hold back requests until the monotonic time ``until_ms``."""
+
+    @abstractmethod
+    def unpause_clients(self) -> None:
+        """CLIENT UNPAUSE."""
+
+    @abstractmethod
+    def shutdown(self, *, save: bool | None, now: bool = False, force: bool = False) -> None:
+        """Begin to stop the process; ``save`` None: as the save points say. Raises CommandError when it cannot."""

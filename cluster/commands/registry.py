@@ -1,0 +1,224 @@
+"""The command table: one row per command and subcommand, metadata recorded from the reference, handlers registered here.
+
+A handler is declared with ``@command("client|setname")``; its arity, flags, key positions and ACL categories are those
+of Redis 7.0 (command_table.json, recorded by tools/record_command_table.py). A command without a handler is not in the
+table, so COMMAND and "unknown command" always tell the truth.
+
+Handler contract: ``handler(client, argv) -> bytes | None``. The bytes are the whole encoded reply; None means that the
+reply comes later (the client was parked) or never. Refusals raise CommandError. Handlers never await.
+"""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from cluster.commands.context import Session
+
+Handler = Callable[["Session", list[bytes]], bytes | None]
+
+
+class Flag(enum.IntFlag):
+    """What the gates in front of a handler look at (COMMAND INFO's flags, and three that it does not show)."""
+
+    WRITE = enum.auto()
+    READONLY = enum.auto()
+    DENYOOM = enum.auto()
+    ADMIN = enum.auto()
+    PUBSUB = enum.auto()
+    NOSCRIPT = enum.auto()
+    BLOCKING = enum.auto()
+    LOADING = enum.auto()
+    STALE = enum.auto()
+    SKIP_MONITOR = enum.auto()
+    SKIP_SLOWLOG = enum.auto()
+    ASKING = enum.auto()
+    FAST = enum.auto()
+    NO_AUTH = enum.auto()
+    NO_MULTI = enum.auto()
+    MOVABLEKEYS = enum.auto()
+    ALLOW_BUSY = enum.auto()
+    NO_ASYNC_LOADING = enum.auto()
+    NO_MANDATORY_KEYS = enum.auto()
+    PROTECTED = enum.auto()
+    MAY_REPLICATE = enum.auto()
+
+
+# Not part of COMMAND's answer, but of the gates (redis 7.0.15, src/commands/*.json: PROTECTED, MAY_REPLICATE).
+_PROTECTED: Final = frozenset({"debug", "module"})
+_MAY_REPLICATE: Final = frozenset(
+    {"publish", "spublish", "eval", "evalsha", "fcall", "pfcount", "script|flush", "script|load"}
+)
+
+# Commands of later versions that clients of 2026 send on every connection, and that Redis 7.0 would refuse.
+_SUPPLEMENT: Final[dict[str, list[Any]]] = {
+    "client|setinfo": [
+        "client|setinfo", 4, ["noscript", "loading", "stale"], 0, 0, 0, ["@slow", "@connection"], [], [], [],
+    ],
+}  # fmt: skip
+
+_HANDLER_MODULES: Final = (
+    "cluster.commands.connection",
+    "cluster.commands.strings",
+    "cluster.commands.keys",
+    "cluster.commands.transactions",
+    "cluster.commands.server",
+    "cluster.commands.introspection",
+    "cluster.commands.debug",
+    "cluster.commands.persistence",
+    "cluster.commands.replication",
+    "cluster.commands.cluster",
+    "cluster.commands.migrate",
+)
+
+
+class Command:
+    """One row of the table. ``name`` is the full lower-case name, ``client|setname`` for a subcommand."""
+
+    __slots__ = (
+        "acl_categories",
+        "arity",
+        "calls",
+        "failed_calls",
+        "first_key",
+        "flags",
+        "handler",
+        "has_keys",
+        "is_admin",
+        "is_may_replicate",
+        "is_write",
+        "key_step",
+        "last_key",
+        "name",
+        "quick",
+        "record",
+        "rejected_calls",
+        "single_key",
+        "subcommands",
+        "usec",
+    )
+
+    def __init__(self, record: list[Any], handler: Handler | None) -> None:
+        name, arity, flags, first, last, step, categories, _tips, specs, _subcommands = record
+        self.record = record
+        self.name = name.encode()
+        self.arity: int = arity
+        self.first_key: int = first
+        self.last_key: int = last
+        self.key_step: int = step
+        self.acl_categories: list[str] = categories
+        self.flags = Flag(0)
+        for flag in flags:
+            self.flags |= Flag[flag.upper()]
+        if name in _PROTECTED:
+            self.flags |= Flag.PROTECTED
+        if name in _MAY_REPLICATE:
+            self.flags |= Flag.MAY_REPLICATE
+        self.has_keys = bool(specs)
+        self.is_write = bool(self.flags & Flag.WRITE)
+        self.is_may_replicate = bool(self.flags & (Flag.WRITE | Flag.MAY_REPLICATE))
+        self.is_admin = bool(self.flags & Flag.ADMIN)
+        self.handler = handler
+        self.subcommands: dict[bytes, Command] | None = None
+        movable = bool(self.flags & Flag.MOVABLEKEYS)
+        self.single_key = first == 1 and last == 1 and len(specs) == 1 and not movable
+        # A command that the hot path may run: its own name decides everything, and it cannot take long.
+        self.quick = handler is not None and bool(self.flags & (Flag.FAST | Flag.WRITE | Flag.READONLY)) and not (
+            movable or self.flags & (Flag.BLOCKING | Flag.NO_MULTI | Flag.ADMIN | Flag.PROTECTED | Flag.NOSCRIPT)
+        )  # fmt: skip
+        self.calls = 0
+        self.usec = 0
+        self.rejected_calls = 0
+        self.failed_calls = 0
+
+    def accepts(self, argument_count: int) -> bool:
+        """True when a request of ``argument_count`` words (the name included) fits the arity."""
+        return argument_count == self.arity if self.arity > 0 else argument_count >= -self.arity
+
+    def reset_statistics(self) -> None:
+        """Forget calls and times (CONFIG RESETSTAT)."""
+        self.calls = self.usec = self.rejected_calls = self.failed_calls = 0
+
+
+_handlers: dict[str, Handler] = {}
+
+
+def command(name: str) -> Callable[[Handler], Handler]:
+    """Register the handler of the command ``name``, lower case, ``container|subcommand`` for a subcommand."""
+
+    def register(handler: Handler) -> Handler:
+        _handlers[name] = handler
+        return handler
+
+    return register
+
+
+class CommandTable:
+    """All commands that this server answers, by lower-case name."""
+
+    def __init__(self, rows: Iterable[Command]) -> None:
+        self.by_name: dict[bytes, Command] = {row.name: row for row in rows}
+        # As clients write them: the hot path finds GET and get without lowering; Get takes one step more.
+        self.by_spelling: dict[bytes, Command] = dict(self.by_name)
+        self.by_spelling.update((name.upper(), row) for name, row in self.by_name.items())
+
+    def find(self, name: bytes) -> Command | None:
+        """The row of a top-level command, in any case."""
+        return self.by_spelling.get(name) or self.by_name.get(name.lower())
+
+    def resolve(self, argv: list[bytes]) -> Command | None:
+        """The row that a request runs: the subcommand's for a container with a known subcommand."""
+        row = self.find(argv[0])
+        if row is None or row.subcommands is None or len(argv) < 2:
+            return row
+        return row.subcommands.get(argv[1].lower())
+
+    def all_rows(self) -> Iterable[Command]:
+        """Commands and their subcommands."""
+        for row in self.by_name.values():
+            yield row
+            if row.subcommands:
+                yield from row.subcommands.values()
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """The rename-command directive: an empty ``new`` removes the command. Raises KeyError for an unknown name."""
+        row = self.by_name.pop(old.lower())
+        for spelling in [key for key, value in self.by_spelling.items() if value is row]:
+            del self.by_spelling[spelling]
+        if new:
+            self.by_name[new.lower()] = row
+            self.by_spelling[new.lower()] = self.by_spelling[new.upper()] = row
+
+
+def load_command_table() -> CommandTable:
+    """Import every command module and join its handlers to the recorded metadata."""
+    for module in _HANDLER_MODULES:
+        importlib.import_module(module)
+    records = json.loads((Path(__file__).parent / "command_table.json").read_bytes())
+    known = dict(_handlers)
+    rows = [row for record in records if (row := _build_row(record, known)) is not None]
+    if known:
+        raise RuntimeError(f"handlers for commands that Redis does not have: {sorted(known)}")
+    return CommandTable(rows)
+
+
+def _build_row(record: list[Any], handlers: dict[str, Handler]) -> Command | None:
+    name, subrecords = record[0], record[9]
+    extra = [extra for key, extra in _SUPPLEMENT.items() if key.startswith(f"{name}|")]
+    subrows = [
+        Command(subrecord, handlers.pop(subrecord[0]))
+        for subrecord in [*subrecords, *extra]
+        if subrecord[0] in handlers
+    ]
+    own = handlers.pop(name, None)
+    if own is None and not subrows:
+        return None
+    row = Command(record, own)
+    if subrecords:
+        row.subcommands = {subrow.name.split(b"|", 1)[1]: subrow for subrow in subrows}
+    return row
