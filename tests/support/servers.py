@@ -239,6 +239,10 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def paused(self) -> bool:
+        return self._paused
+
+    @property
     def returncode(self) -> int | None:
         return self._process.poll() if self._process else None
 
@@ -333,9 +337,9 @@ class OurNode(Server):
 KINDS: Mapping[Kind, type[Server]] = {"ours": OurNode, "real": RealRedis}
 
 
-def make_server(kind: Kind, *, cluster: bool = False, arguments: Sequence[str] = (), **directives: Directive) -> Server:
+def make_server(kind: Kind, *, cluster: bool = False, **directives: Any) -> Server:
     """A server of the kind named, not yet started."""
-    return KINDS[kind](cluster=cluster, arguments=arguments, **directives)
+    return KINDS[kind](cluster=cluster, **directives)
 
 
 def parse_info(text: bytes | str) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The plainest possible client: one socket, RESP through hiredis, and nothing done behind the test's back.
 
 redis-py retries, reconnects, parses and renegotiates; a test of the wire wants none of that. `RawConnection.call`
-sends one command and returns the reply as RESP2 (or RESP3, after HELLO 3) types; an error reply is returned by `ask` and
-raised by `call`.
+sends one command and returns the reply as RESP2 (or RESP3, after HELLO 3) types; an error reply is raised by `call` and
+returned by `ask`.
 """
 
 from __future__ import annotations
