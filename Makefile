@@ -1,0 +1,62 @@
+# One command for each chore; every one does the set-up it needs. `make` alone lists them.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Test processes at once. The clusters in the tests are busy themselves: more than one per core only makes them late.
+JOBS ?= 2
+# Further words for pytest, e.g.  make test PYTEST_ARGS="-k failover -x"
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup six-node six-node-stop test check format bench clean distclean redis
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+six-node: $(VENV)/.runtime  ## start a cluster of six nodes on this machine and show what to try next
+	@$(BIN)/python examples/six-node/six_node.py start
+
+six-node-stop:  ## stop the six nodes, keeping their data
+	@if [ -x $(BIN)/python ]; then $(BIN)/python examples/six-node/six_node.py stop; fi
+
+test: $(VENV)/.development redis  ## run all tests, installing Debian's Redis to compare with where that is allowed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+check: $(VENV)/.development  ## lint, formatting, types and import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(VENV)/.development  ## put all files into the one format, and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.development redis  ## measure against redis-server and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+setup: $(VENV)/.development  ## make .venv with everything that tests and checks need
+
+clean: six-node-stop  ## remove caches, build results and the example's data
+	rm -rf build dist *.egg-info tools/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf examples/six-node/data
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -print | xargs rm -rf
+
+distclean: clean  ## also remove .venv
+	rm -rf $(VENV)
+
+redis:
+	@sh .ci/install-redis
+
+$(BIN)/python:
+	@sh .ci/make-venv "$(PYTHON)" $(VENV)
+
+# What the example needs: the package itself, and redis-py for its client.
+$(VENV)/.runtime: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . 'redis>=5'
+	@touch $@
+
+$(VENV)/.development: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,lua]'
+	@touch $@ $(VENV)/.runtime
