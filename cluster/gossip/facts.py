@@ -1,0 +1,37 @@
+"""What the cluster engine asks about the node it runs in. The node shell implements it; the simulator fakes it.
+
+All answers are cheap, synchronous and about this instant. None of them changes anything.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class NodeFacts(Protocol):
+    """The rest of the node as the cluster engine sees it."""
+
+    def replication_offset(self) -> int:
+        """Bytes of the replication stream: produced, for a master; processed, for a replica (0 before its first sync)."""
+        ...
+
+    def is_replicating(self) -> bool:
+        """Whether a master's address is set (``masterhost``), be the link to it up or not."""
+        ...
+
+    def master_link_age_ms(self, now_ms: int) -> int:
+        """How old a replica's data may be: the time since its master last said anything while the link is up, the time
+        since the link went down otherwise, ``FOREVER_MS`` if there never was one."""
+        ...
+
+    def keys_in_slot(self, slot: int) -> int:
+        """How many keys database 0 holds in ``slot``."""
+        ...
+
+    def is_database_empty(self) -> bool:
+        """Whether database 0 holds no key."""
+        ...
+
+    def populated_slots(self) -> list[int]:
+        """The slots of database 0 that hold a key, ascending. Asked once, after loading."""
+        ...
