@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.slots.hashing import SLOT_COUNT, key_slot
+from cluster.slots.ranges import slots_to_bitmap
 from cluster.slots.routing import (
     Ask,
     EndpointType,
@@ -32,6 +33,8 @@ class Node:
     ip: str = "10.0.0.1"
     port: int = 7000
     hostname: str = ""
+    master: "Node | None" = None
+    slots: bytearray = attrs.field(factory=lambda: bytearray(2048))
 
 
 ME = Node()
@@ -43,41 +46,45 @@ THIRD = Node(ip="10.0.0.3", port=7002)
 class Table:
     """A slot table of three nodes; ``keys`` are those stored on this one."""
 
-    is_ok: bool = True
+    health: int = 0
     myself: Node = ME
-    my_master: Node | None = None
-    slots: list[Node | None] = attrs.field(factory=lambda: [ME] * SLOT_COUNT)
-    migrating_slots_to: dict[int, Node] = attrs.field(factory=dict)
-    importing_slots_from: dict[int, Node] = attrs.field(factory=dict)
+    owners: list[Node | None] = attrs.field(factory=lambda: [ME] * SLOT_COUNT)
+    migrating: dict[int, Node] = attrs.field(factory=dict)
+    importing: dict[int, Node] = attrs.field(factory=dict)
     keys: set[bytes] = attrs.field(factory=set)
     policy: RoutingPolicy = attrs.field(factory=RoutingPolicy)
+
+    def write_bitmaps(self) -> None:
+        """Give each node the bitmap that follows from ``owners``."""
+        for node in (ME, OTHER, THIRD, self.myself):
+            node.slots[:] = slots_to_bitmap(slot for slot, owner in enumerate(self.owners) if owner is node)
 
     def route(self, *keys: bytes, **flags: bool) -> Outcome[Node]:
         return route(self, Request(keys, **flags), lambda key, slot: key in self.keys, self.policy)
 
 
 def owned_by(node: Node | None) -> Table:
-    return Table(slots=[node] * SLOT_COUNT)
+    return Table(owners=[node] * SLOT_COUNT)
 
 
 def migrating(*keys: bytes) -> Table:
-    return Table(migrating_slots_to={FOO: OTHER}, keys=set(keys))
+    return Table(migrating={FOO: OTHER}, keys=set(keys))
 
 
 def importing(*keys: bytes) -> Table:
     table = owned_by(OTHER)
-    table.importing_slots_from[FOO] = OTHER
+    table.importing[FOO] = OTHER
     table.keys = set(keys)
     return table
 
 
 def replica_of(node: Node) -> Table:
-    return Table(my_master=node, slots=[OTHER] * SLOT_COUNT)
+    return Table(myself=Node(master=node), owners=[OTHER] * SLOT_COUNT)
 
 
 def test_a_command_without_keys_runs_here_whatever_happens() -> None:
     table = owned_by(None)
-    table.is_ok = False
+    table.health = 1
 
     assert table.route() is Serve.HERE
 
@@ -95,22 +102,22 @@ def test_keys_of_several_slots_are_refused() -> None:
 
 def test_an_unbound_slot_is_reported_ahead_of_the_state_and_of_crossslot() -> None:
     table = owned_by(None)
-    table.is_ok = False
+    table.health = 1
 
     assert table.route(b"foo", b"bar") is Refusal.SLOT_NOT_SERVED
 
 
 def test_crossslot_is_reported_ahead_of_the_state() -> None:
-    assert Table(is_ok=False).route(b"foo", b"bar") is Refusal.CROSS_SLOT
+    assert Table(health=1).route(b"foo", b"bar") is Refusal.CROSS_SLOT
 
 
 def test_while_down_nothing_with_keys_runs() -> None:
-    assert Table(is_ok=False).route(b"foo") is Refusal.CLUSTER_DOWN
-    assert Table(is_ok=False).route(b"foo", is_write=True) is Refusal.CLUSTER_DOWN
+    assert Table(health=1).route(b"foo") is Refusal.CLUSTER_DOWN
+    assert Table(health=1).route(b"foo", is_write=True) is Refusal.CLUSTER_DOWN
 
 
 def test_reads_may_be_allowed_while_down() -> None:
-    table = Table(is_ok=False, policy=RoutingPolicy(allow_reads_when_down=True))
+    table = Table(health=1, policy=RoutingPolicy(allow_reads_when_down=True))
 
     assert table.route(b"foo") is Serve.HERE
     assert table.route(b"foo", is_write=True) is Refusal.CLUSTER_READ_ONLY
@@ -119,8 +126,8 @@ def test_reads_may_be_allowed_while_down() -> None:
 
 
 def test_shard_pubsub_while_down_has_its_own_setting() -> None:
-    allowed = Table(is_ok=False)
-    refused = Table(is_ok=False, policy=RoutingPolicy(allow_reads_when_down=True, allow_pubsubshard_when_down=False))
+    allowed = Table(health=1)
+    refused = Table(health=1, policy=RoutingPolicy(allow_reads_when_down=True, allow_pubsubshard_when_down=False))
 
     assert allowed.route(b"foo", is_shard_pubsub=True) is Serve.HERE
     assert refused.route(b"foo", is_shard_pubsub=True) is Refusal.CLUSTER_DOWN
@@ -155,7 +162,7 @@ class TestMigratingSlot:
 
     def test_a_left_over_migrating_mark_on_a_slot_of_another_node_is_ignored(self) -> None:
         table = owned_by(OTHER)
-        table.migrating_slots_to[FOO] = THIRD
+        table.migrating[FOO] = THIRD
 
         assert table.route(b"foo") == Moved(FOO, OTHER)
 
@@ -180,7 +187,7 @@ class TestImportingSlot:
         assert importing().route(b"bar", is_asking=True) == Moved(BAR, OTHER)
 
     def test_an_importing_mark_on_my_own_slot_still_serves(self) -> None:
-        table = Table(importing_slots_from={FOO: OTHER})
+        table = Table(importing={FOO: OTHER})
 
         assert table.route(b"foo", b"{foo}1") is Serve.HERE
         assert table.route(b"foo", b"{foo}1", is_asking=True) is Refusal.TRY_AGAIN
@@ -204,7 +211,7 @@ class TestReplica:
 
 class TestBlockedClient:
     def test_while_down_it_is_told_so(self) -> None:
-        table = Table(is_ok=False, policy=RoutingPolicy(allow_reads_when_down=True))
+        table = Table(health=1, policy=RoutingPolicy(allow_reads_when_down=True))
 
         assert route_blocked(table, b"foo", is_readonly_session=False, is_write=True) is Refusal.CLUSTER_DOWN
 
@@ -248,6 +255,34 @@ def test_texts() -> None:
     )
 
 
+def test_the_fast_map_is_one_for_exactly_my_stable_slots() -> None:
+    table = Table()
+    table.owners[7] = OTHER
+    table.owners[16383] = None
+    table.migrating[FOO] = OTHER
+    table.importing[BAR] = OTHER
+    table.write_bitmaps()
+
+    fast = build_fast_map(table)
+
+    assert {slot for slot in range(SLOT_COUNT) if not fast[slot]} == {7, 16383, FOO, BAR}
+    assert len(fast) == SLOT_COUNT
+    assert sum(build_fast_map(Table(health=1))) == 0
+    assert sum(build_replica_read_map(table)) == 0
+
+
+def test_the_replica_read_map_is_one_for_my_masters_slots() -> None:
+    table = replica_of(OTHER)
+    table.owners[7] = THIRD
+    table.write_bitmaps()
+
+    readable = build_replica_read_map(table)
+
+    assert sum(readable) == SLOT_COUNT - 1
+    assert not readable[7]
+    assert sum(build_fast_map(table)) == 0
+
+
 nodes = st.sampled_from([ME, OTHER, THIRD, None])
 
 
@@ -256,13 +291,14 @@ def tables(draw: st.DrawFn) -> Table:
     """Tables in which the slots of foo and bar are in any state, also senseless ones."""
     table = owned_by(draw(nodes))
     for slot in (FOO, BAR):
-        table.slots[slot] = draw(nodes)
+        table.owners[slot] = draw(nodes)
         if draw(st.booleans()):
-            table.migrating_slots_to[slot] = OTHER
+            table.migrating[slot] = OTHER
         if draw(st.booleans()):
-            table.importing_slots_from[slot] = THIRD
-    table.is_ok = draw(st.booleans())
-    table.my_master = draw(st.sampled_from([None, OTHER, THIRD]))
+            table.importing[slot] = THIRD
+    table.health = draw(st.sampled_from([0, 1]))
+    if draw(st.booleans()):
+        table.myself = draw(st.sampled_from([Node(master=OTHER), Node(master=THIRD)]))
     table.keys = draw(st.sets(st.sampled_from([b"foo", b"bar", b"{foo}1", b"{bar}1"])))
     return table
 
@@ -289,6 +325,7 @@ def test_the_fast_maps_promise_nothing_that_route_would_not(
         assert outcome in (Refusal.CROSS_SLOT, Refusal.SLOT_NOT_SERVED)
         return
     slot = key_slot(keys[0])
+    table.write_bitmaps()
     if build_fast_map(table)[slot]:
         assert outcome is Serve.HERE
     if build_replica_read_map(table)[slot] and not flags["is_write"] and flags["is_readonly_session"]:
