@@ -1,0 +1,436 @@
+"""From a parsed request to its reply: the hot path, the gates, and the unit of execution.
+
+``receive`` takes the bytes of one read. A client and a server with nothing unusual about them (``plain``, decided when
+that state changes and not per command) take :meth:`Dispatcher._run_quick`; everything else passes the gates in
+:meth:`Dispatcher.process` in Redis's order (processCommand in server.c), because the order decides which error wins.
+
+Invariants  One request runs to completion before the next; its effects are handed to replication as one unit.
+            An exception that is not a CommandError is our bug: it is logged with its trace and the client told so.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import TYPE_CHECKING
+
+from cluster import clock, errors
+from cluster.commands.context import Parked
+from cluster.commands.key_positions import keys_of
+from cluster.commands.registry import Command, Flag
+from cluster.errors import CommandError
+from cluster.resp.encode import QUEUED, error
+from cluster.slots.hashing import SLOT_COUNT, key_slot
+from cluster.slots.routing import Request, Serve, build_fast_map, refusal_text, route
+
+if TYPE_CHECKING:
+    from cluster.node.client import Client
+    from cluster.node.server import Server
+
+_ALL_SLOTS = bytearray(b"\x01" * SLOT_COUNT)
+_TRANSACTION_CONTROL = frozenset({b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"})
+_QUIET_WHEN_SUBSCRIBED = frozenset(
+    {b"ping", b"subscribe", b"ssubscribe", b"unsubscribe", b"sunsubscribe", b"psubscribe", b"punsubscribe"}
+    | {b"quit", b"reset"}
+)
+_UNKNOWN_ARGUMENTS_BYTES = 128
+
+
+class Dispatcher:
+    """Runs requests for one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._fast_slots = _ALL_SLOTS
+        self._fast_slots_version = -1
+        self._depth = 0
+
+    # What arrives -------------------------------------------------------------------------------------------
+
+    def receive(self, client: Client, data: bytes) -> None:
+        """Run everything that ``data`` completes; replies are added to ``client.out``."""
+        client.last_active_ms = self._server.now_ms
+        parser = client.parser
+        if client.authenticated and client.parked is None:
+            requests = parser.feed(data)
+            if requests:
+                self.run_requests(client, requests)
+        else:
+            request = parser.next(data)
+            while request is not None and not client.closed:
+                self.run_requests(client, [request])
+                if client.close_after_reply:
+                    return
+                request = parser.next()
+        if parser.error is not None and not client.closed and not client.close_after_reply:
+            if client.parked is None:
+                self._server.protocol_error(client, parser.error)
+        elif parser.buffered_bytes > self._server.settings.client_query_buffer_limit:
+            self._server.query_buffer_exceeded(client)
+
+    def run_requests(self, client: Client, requests: list[list[bytes]]) -> None:
+        """Run parsed requests in order, until the client is parked (the rest waits) or closed (the rest is lost)."""
+        server = self._server
+        index = 0
+        while index < len(requests):
+            if client.parked is not None:
+                client.queued.extend(requests[index:])
+                return
+            if client.plain and server.plain:
+                index = self._run_quick(client, requests, index)
+                if index == len(requests):
+                    return
+            self.process(client, requests[index])
+            if client.close_after_reply or client.closed:
+                return
+            index += 1
+
+    def resume(self, client: Client) -> None:
+        """Go on with what a client asked while it was parked."""
+        while client.queued and client.parked is None and not client.closed and not client.close_after_reply:
+            self.process(client, client.queued.popleft())
+        if client.parked is None and client.parser.error is not None and not client.closed:
+            self._server.protocol_error(client, client.parser.error)
+
+    # The hot path -------------------------------------------------------------------------------------------
+
+    def _run_quick(self, client: Client, requests: list[list[bytes]], index: int) -> int:
+        """Run requests from ``index`` on as long as nothing about them is unusual; returns where it stopped."""
+        server = self._server
+        keyspace = server.keyspace
+        find = server.commands.by_spelling.get
+        fast_slots = self.fast_slots()
+        accepts_writes = server.accepts_writes
+        out = client.out
+        clock_ns = time.perf_counter_ns
+        began_ns = clock_ns()
+        running: Command | None = None
+        count = len(requests)
+        first_index = index
+        while index < count:
+            argv = requests[index]
+            row = find(argv[0])
+            if row is None or not row.quick:
+                break
+            words = len(argv)
+            arity = row.arity
+            if words != arity and (arity > 0 or words < -arity):
+                break
+            if row.single_key:
+                slot = key_slot(argv[1])
+                if not fast_slots[slot]:
+                    break
+                client.slot = slot
+            elif row.has_keys:
+                if not self._share_a_fast_slot(client, row, argv, fast_slots):
+                    break
+            if row is not running:
+                if running is not None:
+                    now_ns = clock_ns()
+                    running.usec += (now_ns - began_ns) // 1000
+                    began_ns = now_ns
+                running = row
+            row.calls += 1
+            try:
+                if not row.is_write:
+                    reply = row.handler(client, argv)  # type: ignore[misc]
+                    if keyspace.effects:
+                        self.end_unit()
+                elif not accepts_writes:
+                    row.calls -= 1
+                    break
+                elif keyspace.followed:
+                    client.effects = None
+                    dirty_before = keyspace.dirty
+                    reply = row.handler(client, argv)  # type: ignore[misc]
+                    if keyspace.dirty != dirty_before:
+                        self._collect(client, argv)
+                    if keyspace.effects:
+                        self.end_unit()
+                        client.write_offset = server.replication.master_repl_offset
+                else:
+                    reply = row.handler(client, argv)  # type: ignore[misc]
+            except CommandError as refusal:
+                reply = self._refuse(row, refusal)
+                if keyspace.effects:
+                    self.end_unit()
+            except Exception:
+                reply = self._report_bug(client, argv)
+            if reply is not None:
+                out.append(reply)
+            index += 1
+        if running is not None:
+            elapsed_us = (clock_ns() - began_ns) // 1000
+            running.usec += elapsed_us
+            client.last_command = running.name
+            server.statistics.commands += index - first_index
+            threshold_us = server.settings.slowlog_log_slower_than
+            if elapsed_us >= threshold_us >= 0 and index > first_index:
+                server.slow_log.add(client, requests[index - 1], elapsed_us)
+        return index
+
+    def fast_slots(self) -> bytearray:
+        """1 for each slot that any client may use here without a further look; drawn anew when routing changed."""
+        cluster = self._server.cluster
+        if cluster is not None and cluster.routing_version != self._fast_slots_version:
+            self._fast_slots = build_fast_map(cluster)
+            self._fast_slots_version = cluster.routing_version
+        return self._fast_slots
+
+    def _share_a_fast_slot(self, client: Client, row: Command, argv: list[bytes], fast_slots: bytearray) -> bool:
+        """True when the keys of a multi-key request may be used here: one slot in cluster mode, any otherwise."""
+        first, last, step = row.first_key, row.last_key, row.key_step
+        if first == 0:
+            return False
+        slot = key_slot(argv[first])
+        if not fast_slots[slot]:
+            return False
+        client.slot = slot
+        if self._server.cluster is None:
+            return True
+        end = last + 1 if last >= 0 else len(argv) + last + 1
+        return all(key_slot(argv[position]) == slot for position in range(first + step, end, step))
+
+    # The gates ----------------------------------------------------------------------------------------------
+
+    def process(self, client: Client, argv: list[bytes]) -> None:
+        """Run one request through every gate; its reply, if any, is added to the client's output."""
+        server = self._server
+        server.keyspace.now_ms = clock.unix_ms()
+        try:
+            reply = self._pass_gates(client, argv)
+        except CommandError as refusal:
+            if client.transaction is not None:
+                client.transaction.broken = True
+            server.statistics.count_error(refusal.message)
+            reply = error(refusal.message)
+        if client.reply_mode != b"on":
+            reply = self._apply_reply_mode(client, argv, reply)
+        if reply is not None:
+            client.out.append(reply)
+            server.schedule_write(client)
+        if server.keyspace.effects:
+            self.end_unit()
+
+    @staticmethod
+    def _apply_reply_mode(client: Client, argv: list[bytes], reply: bytes | None) -> bytes | None:
+        """CLIENT REPLY OFF and SKIP: SKIP silences itself and the one request after it."""
+        if client.reply_mode == b"off":
+            return None
+        if client.reply_mode == b"skip":
+            client.reply_mode = b"skipping"
+            return None
+        client.reply_mode = b"on"
+        client.refresh_plain()
+        return None
+
+    def _pass_gates(self, client: Client, argv: list[bytes]) -> bytes | None:
+        server = self._server
+        row = self._look_up(client, argv)
+        if row is None:
+            return None
+        flags = row.flags
+        transaction = client.transaction
+        queued_flags = Flag(0)
+        is_exec = row.name == b"exec"
+        if is_exec and transaction is not None:
+            for queued_row, _queued_argv in transaction.queue:
+                queued_flags |= queued_row.flags
+        is_write = row.is_write or bool(queued_flags & Flag.WRITE)
+        obeys = client.is_master_link
+
+        if not client.authenticated and not flags & Flag.NO_AUTH:
+            raise self._rejected(row, errors.NOAUTH)
+        if transaction is not None and flags & Flag.NO_MULTI:
+            raise self._rejected(row, b"ERR Command not allowed inside a transaction")
+        self._check_permission(client, row, argv)
+        if not obeys:
+            self._redirect(client, row, argv, is_exec=is_exec)
+        server.check_memory(client, row, queued_flags)
+        if is_write or row.name == b"ping":
+            server.check_disk(client, row, is_write=is_write)
+        if is_write and not obeys:
+            if not server.has_enough_good_replicas():
+                raise self._rejected(row, errors.NOREPLICAS)
+            if server.replication.is_replica and server.settings.replica_read_only:
+                raise self._rejected(row, errors.READONLY)
+        if client.proto.version == 2 and server.is_subscriber(client) and row.name not in _QUIET_WHEN_SUBSCRIBED:
+            raise self._rejected(
+                row,
+                b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
+                b"this context" % row.name.replace(b"|", b" "),
+            )
+        queue_flags_all = [queued_row.flags for queued_row, _ in transaction.queue] if is_exec and transaction else []
+        if not server.replication.serves_fresh_data and not server.settings.replica_serve_stale_data:
+            if not flags & Flag.STALE or any(not each & Flag.STALE for each in queue_flags_all):
+                raise self._rejected(row, errors.MASTERDOWN)
+        if server.loading:
+            if not flags & Flag.LOADING or any(not each & Flag.LOADING for each in queue_flags_all):
+                raise self._rejected(row, errors.LOADING)
+        if client.replica is not None and flags & (Flag.WRITE | Flag.MAY_REPLICATE | Flag.READONLY):
+            raise self._rejected(row, b"ERR Replica can't interact with the keyspace")
+        if client.replica is None and not obeys:
+            may_replicate = row.is_may_replicate or bool(queued_flags & (Flag.WRITE | Flag.MAY_REPLICATE))
+            if server.is_paused(may_replicate=may_replicate):
+                self._postpone(client, argv)
+                return None
+        if transaction is not None and row.name not in _TRANSACTION_CONTROL:
+            transaction.queue.append((row, argv))
+            return QUEUED
+        reply = self.run(client, row, argv)
+        if client.asking and row.name != b"asking":
+            client.asking = False
+            client.refresh_plain()
+        return reply
+
+    def _look_up(self, client: Client, argv: list[bytes]) -> Command | None:
+        """The row that a request runs. Raises CommandError for what does not exist; None: the client was dropped."""
+        server = self._server
+        name = argv[0]
+        container = server.commands.find(name)
+        if container is None:
+            if name.lower() in (b"host:", b"post"):
+                server.security_warning(client)
+                return None
+            raise self._unknown(argv)
+        row: Command | None = container
+        if container.subcommands is not None and len(argv) > 1:
+            row = container.subcommands.get(argv[1].lower())
+            if row is None:
+                raise CommandError(
+                    b"ERR unknown subcommand '%b'. Try %b HELP." % (argv[1][:128], container.name.upper())
+                )
+        assert row is not None
+        if not row.accepts(len(argv)) or row.handler is None:
+            row.rejected_calls += 1
+            raise errors.wrong_arity(row.name)
+        if row.flags & Flag.PROTECTED and not server.allows_protected(client, row):
+            raise self._rejected(row, server.protected_text(row))
+        return row
+
+    @staticmethod
+    def _unknown(argv: list[bytes]) -> CommandError:
+        """Redis quotes the name and the beginning of the arguments, 128 bytes of either."""
+        arguments = b""
+        for argument in argv[1:]:
+            if len(arguments) >= _UNKNOWN_ARGUMENTS_BYTES:
+                break
+            arguments += b"'%b' " % argument[: _UNKNOWN_ARGUMENTS_BYTES - len(arguments)]
+        return CommandError(
+            b"ERR unknown command '%b', with args beginning with: %b" % (argv[0][:_UNKNOWN_ARGUMENTS_BYTES], arguments)
+        )
+
+    def _rejected(self, row: Command, message: bytes) -> CommandError:
+        row.rejected_calls += 1
+        return CommandError(message)
+
+    def _check_permission(self, client: Client, row: Command, argv: list[bytes]) -> None:
+        """ACL: with only the default user, everybody who is authenticated may do everything."""
+
+    def _redirect(self, client: Client, row: Command, argv: list[bytes], *, is_exec: bool) -> None:
+        """Cluster mode: refuse what another node serves. Sets ``client.slot`` in any mode."""
+        server = self._server
+        cluster = server.cluster
+        if not row.has_keys and not is_exec:
+            return
+        queue = client.transaction.queue if is_exec and client.transaction is not None else [(row, argv)]
+        keys = [key for queued_row, queued_argv in queue for key in keys_of(queued_row, queued_argv)]
+        if not keys:
+            return
+        client.slot = key_slot(keys[0])
+        if cluster is None:
+            return
+        database = client.db
+        request = Request(
+            keys=keys,
+            is_write=row.is_write,
+            queues_write=is_exec and any(queued_row.is_write for queued_row, _ in queue),
+            is_asking=client.asking or bool(row.flags & Flag.ASKING),
+            is_readonly_session=client.readonly,
+            is_migrate=row.name == b"migrate" or any(queued_row.name == b"migrate" for queued_row, _ in queue),
+            is_shard_pubsub=row.name in (b"ssubscribe", b"sunsubscribe", b"spublish"),
+        )
+        outcome = route(cluster, request, database.exists, server.routing_policy())
+        if outcome is Serve.HERE:
+            return
+        if is_exec:
+            server.discard_transaction(client)
+        client.asking = False
+        client.refresh_plain()
+        row.rejected_calls += 1
+        raise CommandError(refusal_text(outcome, server.endpoint_type()))
+
+    def _postpone(self, client: Client, argv: list[bytes]) -> None:
+        """CLIENT PAUSE: the request waits, as the first of the client's queue, until the pause ends."""
+        client.queued.appendleft(argv)
+        self._server.park(client, Parked("postponed", None, lambda: None))
+
+    # Running ------------------------------------------------------------------------------------------------
+
+    def run(self, client: Client, row: Command, argv: list[bytes]) -> bytes | None:
+        """Run one command that passed the gates: handler, effects, statistics. Errors come back encoded."""
+        server = self._server
+        keyspace = server.keyspace
+        client.effects = None
+        client.prevent_propagation = False
+        dirty_before = keyspace.dirty
+        began_ns = time.perf_counter_ns()
+        self._depth += 1
+        if server.monitors and not row.flags & (Flag.SKIP_MONITOR | Flag.ADMIN):
+            server.feed_monitors(client, argv)
+        failed = False
+        try:
+            reply = row.handler(client, argv)  # type: ignore[misc]
+        except CommandError as refusal:
+            failed = True
+            reply = self._refuse(row, refusal)
+        except Exception:
+            failed = True
+            reply = self._report_bug(client, argv)
+        finally:
+            self._depth -= 1
+        elapsed_us = (time.perf_counter_ns() - began_ns) // 1000
+        row.calls += 1
+        row.usec += elapsed_us
+        server.statistics.commands += 1
+        client.last_command = row.name
+        threshold_us = server.settings.slowlog_log_slower_than
+        if elapsed_us >= threshold_us >= 0 and not row.flags & Flag.SKIP_SLOWLOG and row.name != b"exec":
+            server.slow_log.add(client, argv, elapsed_us)
+        if keyspace.followed and not failed and not client.prevent_propagation:
+            if keyspace.dirty != dirty_before or client.effects is not None:
+                self._collect(client, argv, row)
+        if self._depth == 0 and keyspace.effects:
+            self.end_unit()
+            client.write_offset = server.replication.master_repl_offset
+        return reply
+
+    def _collect(self, client: Client, argv: list[bytes], row: Command | None = None) -> None:
+        """Add what the command just run changed to the effects of the unit."""
+        effects = client.effects
+        keyspace = self._server.keyspace
+        index = client.db.index
+        if effects is None:
+            if row is None or row.is_write:
+                keyspace.effects.append((index, argv))
+        else:
+            keyspace.effects.extend((index, effect) for effect in effects)
+
+    def end_unit(self) -> None:
+        """Hand the effects of the unit of execution that just ended to replication and the AOF."""
+        keyspace = self._server.keyspace
+        effects, keyspace.effects = keyspace.effects, []
+        self._server.replicate(effects)
+
+    def _refuse(self, row: Command, refusal: CommandError) -> bytes:
+        row.failed_calls += 1
+        self._server.statistics.count_error(refusal.message)
+        return error(refusal.message)
+
+    def _report_bug(self, client: Client, argv: list[bytes]) -> bytes:
+        """A handler raised what it must not: say so in the log, in full, and go on serving."""
+        self._server.statistics.internal_errors += 1
+        self._server.log.warning(f"Internal error while running {argv[0]!r} for client id={client.id}:")
+        for line in traceback.format_exc().splitlines():
+            self._server.log.warning(line)
+        return error(b"ERR internal error, see the server's log")

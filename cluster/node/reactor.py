@@ -1,0 +1,292 @@
+"""The reactor: one poller that holds every client socket, drained in passes by one trio task.
+
+A pass reads every ready client, parses, runs its commands to completion, and collects replies; then, before sleeping,
+what must be durable or replicated is dealt with, each client's replies leave in one ``send``, and the other trio tasks
+(bus, replication link, cron) get their turn. Commands never await, so execution is atomic and in order, as in Redis.
+
+Invariants  Only this module touches client sockets. A client with unsent output is registered for writability.
+            Output written outside a pass (cron, bus) is flushed soon, without waiting for a client to speak.
+Units       bytes; monotonic ms.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from cluster import clock
+from cluster.node.client import Client
+from cluster.node.poller import READ, WRITE, new_poller
+from cluster.resp.encode import error
+
+if TYPE_CHECKING:
+    from cluster.node.server import Server
+
+READ_BYTES_MIN = 16 * 1024  # PROTO_IOBUF_LEN
+READ_BYTES_MAX = 1024 * 1024
+SEND_BYTES_MAX = 1024 * 1024
+EVENTS_MAX = 512
+YIELD_AFTER_NS = 2_000_000
+"""How long passes may follow one another before the other tasks get a turn."""
+
+
+class Reactor:
+    """Owns the client sockets of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._poller = new_poller()
+        self._clients: dict[int, Client] = {}
+        self._listeners: dict[int, socket.socket] = {}
+        self._to_write: list[Client] = []
+        self._in_pass = False
+        self._flush_requested = False
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    # Listening ----------------------------------------------------------------------------------------------
+
+    def listen(self, sock: socket.socket) -> None:
+        """Accept clients from a bound, listening socket."""
+        sock.setblocking(False)
+        self._listeners[sock.fileno()] = sock
+        self._poller.register(sock.fileno(), READ)
+
+    def stop_listening(self) -> None:
+        """Close every listening socket."""
+        for fd, sock in self._listeners.items():
+            self._poller.unregister(fd)
+            sock.close()
+        self._listeners.clear()
+
+    def close(self) -> None:
+        """Send what can be sent at once, then close everything."""
+        self.flush()
+        self.stop_listening()
+        for client in list(self._clients.values()):
+            self.disconnect(client)
+        self._poller.close()
+
+    # The loop -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        self._token = trio.lowlevel.current_trio_token()
+        poll = self._poller.poll
+        poller_fd = self._poller.fileno()
+        turn_began_ns = time.perf_counter_ns()
+        while True:
+            events = poll(0, EVENTS_MAX)
+            if not events:
+                await trio.lowlevel.wait_readable(poller_fd)
+                turn_began_ns = time.perf_counter_ns()
+                continue
+            self._run_pass(events)
+            if time.perf_counter_ns() - turn_began_ns > YIELD_AFTER_NS:
+                await trio.lowlevel.checkpoint()
+                turn_began_ns = time.perf_counter_ns()
+
+    def _run_pass(self, events: list[tuple[int, int]]) -> None:
+        server = self._server
+        server.begin_pass()
+        self._in_pass = True
+        clients = self._clients
+        received = 0
+        for fd, mask in events:
+            client = clients.get(fd)
+            if client is None:
+                if fd in self._listeners:
+                    self._accept(self._listeners[fd])
+                continue
+            if mask & WRITE:
+                self._send_unsent(client)
+            if mask & ~WRITE and not client.closed:
+                received += self._read(client)
+        server.statistics.net_input_bytes += received
+        self._in_pass = False
+        self.flush()
+
+    def _read(self, client: Client) -> int:
+        """One read from a ready client, and everything that it asked for; returns the bytes read."""
+        try:
+            data = client.sock.recv(client.read_bytes)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self.disconnect(client)
+            return 0
+        size = len(data)
+        if size == 0:
+            self.disconnect(client)
+            return 0
+        if size == client.read_bytes:
+            client.read_bytes = min(2 * size, READ_BYTES_MAX)
+        elif client.read_bytes > READ_BYTES_MIN and size < READ_BYTES_MIN:
+            client.read_bytes = READ_BYTES_MIN
+        self._server.dispatcher.receive(client, data)
+        if client.out and not client.write_scheduled:
+            client.write_scheduled = True
+            self._to_write.append(client)
+        return size
+
+    # Writing ------------------------------------------------------------------------------------------------
+
+    def schedule_write(self, client: Client) -> None:
+        """See that the client's output leaves before the loop sleeps, whoever wrote it."""
+        if client.write_scheduled or client.closed:
+            return
+        client.write_scheduled = True
+        self._to_write.append(client)
+        self.request_flush()
+
+    def request_flush(self) -> None:
+        """Have :meth:`flush` run soon, also when no client speaks."""
+        if not self._in_pass and not self._flush_requested and self._token is not None:
+            self._flush_requested = True
+            self._token.run_sync_soon(self.flush)
+
+    def flush(self) -> None:
+        """The step before sleeping: make durable and replicate, then send every client's replies."""
+        self._flush_requested = False
+        self._server.before_sleep()
+        sent_total = 0
+        # Sending may close a client, whose observers may write to others: go on until nothing is left.
+        while self._to_write:
+            batch, self._to_write = self._to_write, []
+            for client in batch:
+                client.write_scheduled = False
+                if client.closed:
+                    continue
+                out = client.out
+                data = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+                if client.unsent:
+                    client.unsent.append(data)
+                    client.unsent_bytes += len(data)
+                    self._check_output_limit(client)
+                    continue
+                try:
+                    sent = client.sock.send(data)
+                except BlockingIOError:
+                    sent = 0
+                except OSError:
+                    self.disconnect(client)
+                    continue
+                sent_total += sent
+                if sent < len(data):
+                    self._keep_unsent(client, data, sent)
+                elif client.close_after_reply:
+                    self.disconnect(client)
+        self._server.statistics.net_output_bytes += sent_total
+
+    def _keep_unsent(self, client: Client, data: bytes, sent: int) -> None:
+        client.unsent.append(memoryview(data)[sent:])
+        client.unsent_bytes = len(data) - sent
+        client.wants_write = True
+        self._poller.modify(client.fd, READ | WRITE)
+        self._check_output_limit(client)
+
+    def _send_unsent(self, client: Client) -> None:
+        """The kernel has room again: go on with what it did not take."""
+        unsent = client.unsent
+        while unsent:
+            chunk = unsent[0]
+            try:
+                sent = client.sock.send(chunk[:SEND_BYTES_MAX] if len(chunk) > SEND_BYTES_MAX else chunk)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.disconnect(client)
+                return
+            self._server.statistics.net_output_bytes += sent
+            client.unsent_bytes -= sent
+            if sent < len(chunk):
+                unsent[0] = memoryview(chunk)[sent:]
+                return
+            unsent.popleft()
+        client.unsent_bytes = 0
+        client.wants_write = False
+        client.soft_limit_since_ms = None
+        self._poller.modify(client.fd, READ)
+        if client.close_after_reply:
+            self.disconnect(client)
+
+    def _check_output_limit(self, client: Client) -> None:
+        """Disconnect a client that lets its output grow past client-output-buffer-limit."""
+        if self._server.exceeds_output_limit(client, clock.monotonic_ms()):
+            self._server.log.warning(
+                f"Client {self._server.describe_client(client)} scheduled to be closed ASAP for overcoming of "
+                "output buffer limits."
+            )
+            self.disconnect(client)
+
+    # Coming and going ---------------------------------------------------------------------------------------
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(1000):  # MAX_ACCEPTS_PER_CALL
+            try:
+                sock, _address = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as failure:
+                self._server.log.warning(f"Accepting client connection: {failure.strerror}")
+                return
+            self._admit(sock)
+
+    def _admit(self, sock: socket.socket) -> None:
+        refusal = self._server.refuse_connection(sock, len(self._clients))
+        if refusal is not None:
+            try:
+                sock.setblocking(False)
+                sock.send(error(refusal))
+            except OSError:
+                pass
+            sock.close()
+            self._server.statistics.rejected_connections += 1
+            return
+        try:
+            self._server.prepare_socket(sock)
+        except OSError:
+            sock.close()
+            return
+        self.adopt(sock)
+
+    def adopt(self, sock: socket.socket) -> Client:
+        """Make a client of a connected, non-blocking socket."""
+        client = self._server.new_client(sock)
+        self._clients[client.fd] = client
+        self._poller.register(client.fd, READ)
+        return client
+
+    def close_soon(self, client: Client) -> None:
+        """Disconnect once everything written has left."""
+        client.close_after_reply = True
+        if not client.out and not client.unsent:
+            self.disconnect(client)
+
+    def disconnect(self, client: Client) -> None:
+        """Drop a client at once."""
+        if client.closed:
+            return
+        client.closed = True
+        del self._clients[client.fd]
+        try:
+            self._poller.unregister(client.fd)
+        except (OSError, KeyError):
+            pass  # The descriptor is gone already; so is its registration.
+        client.sock.close()
+        client.out.clear()
+        client.unsent.clear()
+        client.unsent_bytes = 0
+        self._server.client_gone(client)
+
+    def for_each_client(self, visit: Callable[[Client], None]) -> None:
+        """Call ``visit`` for every connected client; it may disconnect them."""
+        for client in list(self._clients.values()):
+            visit(client)
+
+    def __len__(self) -> int:
+        return len(self._clients)

@@ -1,0 +1,417 @@
+"""The server: what commands see as ``client.server``, put together from its parts.
+
+Role        Owns the keyspace, the sessions and the gates' answers; keeps the flags that let the hot path be short
+            (``plain``, ``accepts_writes``) in step with what they stand for. No sockets (reactor.py), no start-up
+            (process.py), no periodic work (cron.py) here.
+Invariants  ``plain`` is False whenever a request could need a gate that the hot path does not have; whoever changes
+            something that the gates read calls :meth:`refresh_plain`.
+Units       ``now_ms`` monotonic, as of the beginning of the pass.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import random
+import socket
+from typing import TYPE_CHECKING, Any
+
+from cluster import clock, errors
+from cluster.commands.context import Parked, ServerContext, Session
+from cluster.commands.registry import Command, Flag, load_command_table
+from cluster.errors import CommandError, ProtocolError
+from cluster.keyspace.database import Keyspace
+from cluster.node.client import Client
+from cluster.node.client_info import describe
+from cluster.node.dispatch import Dispatcher
+from cluster.node.monitors import MonitorFeed
+from cluster.node.reactor import Reactor
+from cluster.node.replication_host import ReplicationHost
+from cluster.node.saving import Saving
+from cluster.node.slow_log import SlowLog
+from cluster.node.statistics import RateMeter, Statistics
+from cluster.node.stopping import Stopping
+from cluster.node.timers import Timers
+from cluster.replication.feed import ReplicationFeed
+from cluster.replication.state import ReplicationState
+from cluster.resp.encode import error
+from cluster.resp.parser import ParserLimits
+from cluster.slots.routing import EndpointType, RoutingPolicy
+
+if TYPE_CHECKING:
+    from cluster.failover.engine import ClusterEngine
+    from cluster.gossip.state import ClusterState
+    from cluster.node.config import Config
+    from cluster.node.logging import Log
+
+_PROTECTED_MODE = (
+    b"DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the "
+    b"default user. In this mode connections are only accepted from the loopback interface. If you want to connect "
+    b"from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode "
+    b"sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the "
+    b"same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. "
+    b"Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by "
+    b"editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the "
+    b"server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' "
+    b"option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above "
+    b"things in order for the server to start accepting connections from the outside."
+)
+_MAX_CLIENTS = b"ERR max number of clients reached"
+
+
+class Server(ServerContext):
+    """One running node."""
+
+    def __init__(self, config: Config, log: Log) -> None:
+        self.config = config
+        self.settings = config.settings
+        self.log = log
+        self.rng = random.Random(os.urandom(16))
+        self.run_id = "%040x" % self.rng.getrandbits(160)
+        self.started_ms = clock.monotonic_ms()
+        self.now_ms = self.started_ms
+        self.keyspace = Keyspace(1 if self.settings.cluster_enabled else self.settings.databases)
+        self.keyspace.now_ms = clock.unix_ms()
+        self.commands = load_command_table()
+        self.statistics = Statistics()
+        self.meters = {name: RateMeter() for name in ("commands", "input", "output", "input_repl", "output_repl")}
+        self.slow_log = SlowLog(self.settings.slowlog_max_len)
+        self.sessions: dict[int, Client] = {}
+        self._last_session_id = 0
+        self.parser_limits = ParserLimits(max_bulk_bytes=self.settings.proto_max_bulk_len)
+        self.timers = Timers()
+        self.reactor = Reactor(self)
+        self.dispatcher = Dispatcher(self)
+        self.monitors = MonitorFeed(self)
+        self.loading = False
+        self.cluster: ClusterState | None = None
+        self.engine: ClusterEngine | None = None
+        self.bus: Any = None
+        self.replication = ReplicationState(self.rng)
+        self.replication_host = ReplicationHost(self)
+        self.feed = ReplicationFeed(self.replication, self.settings, self.replication_host)
+        self.saving = Saving(self)
+        self.stopping = Stopping(self)
+        self._pause_all_until_ms = 0
+        self._pause_writes_until_ms = 0
+        self._failover_pause_until_ms = 0
+        self.plain = False
+        """True when any ordinary client may take the hot path."""
+        self.accepts_writes = False
+        """True when the hot path may run commands that write."""
+        self.refresh_plain()
+
+    # Passes -------------------------------------------------------------------------------------------------
+
+    def begin_pass(self) -> None:
+        """Fix "now" for the commands of a pass, and let the cluster engine notice if the process stood still."""
+        self.keyspace.now_ms = clock.unix_ms()
+        self.now_ms = clock.monotonic_ms()
+        if self.bus is not None:
+            self.bus.keep_alive(self.now_ms)
+
+    def before_sleep(self) -> None:
+        """What must happen before replies leave: cluster state to disk, the stream to replicas."""
+        if self.bus is not None:
+            self.bus.before_sleep()
+        self.feed.before_sleep(clock.monotonic_ms())
+
+    def replicate(self, effects: list[tuple[int, list[bytes]]]) -> None:
+        """Hand the effects of one unit of execution to whoever follows this node."""
+        if not self.replication.is_replica:
+            self.feed.feed(effects)
+
+    def refresh_plain(self) -> None:
+        settings = self.settings
+        now_ms = clock.monotonic_ms()
+        paused = now_ms < self._pause_all_until_ms
+        self.plain = (
+            not self.loading
+            and not self.monitors
+            and not paused
+            and not 0 <= settings.slowlog_log_slower_than < 2000
+            and (self.replication.serves_fresh_data or settings.replica_serve_stale_data)
+        )
+        self.accepts_writes = (
+            not (self.replication.is_replica and settings.replica_read_only)
+            and not settings.maxmemory
+            and not (settings.min_replicas_to_write and settings.min_replicas_max_lag)
+            and not self.saving.writes_refused
+            and now_ms >= max(self._pause_writes_until_ms, self._failover_pause_until_ms)
+        )
+        self.keyspace.is_replica = self.replication.is_replica
+        self.keyspace.followed = self.feed.active
+
+    # Sessions -----------------------------------------------------------------------------------------------
+
+    def refuse_connection(self, sock: socket.socket, connected: int) -> bytes | None:
+        """Why a new connection is not admitted, or None."""
+        bus_links = self.bus.connection_count() if self.bus is not None else 0
+        if connected + bus_links >= self.settings.maxclients:
+            return _MAX_CLIENTS
+        if self.settings.protected_mode and not self.settings.requirepass and sock.family != socket.AF_UNIX:
+            try:
+                peer = ipaddress.ip_address(sock.getpeername()[0].split("%")[0])
+            except (OSError, ValueError):
+                return None
+            mapped = getattr(peer, "ipv4_mapped", None)
+            if not (mapped or peer).is_loopback:
+                return _PROTECTED_MODE
+        return None
+
+    def prepare_socket(self, sock: socket.socket) -> None:
+        """Options of an accepted connection. Raises OSError when the peer is gone already."""
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        seconds = self.settings.tcp_keepalive
+        if seconds:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(seconds // 3, 1))
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+    def new_client(self, sock: socket.socket) -> Client:
+        """The session of an admitted connection."""
+        self._last_session_id += 1
+        client = Client(self, self._last_session_id, sock, self.parser_limits)
+        client.address = _address_of(sock, self.settings.unixsocket, peer=True)
+        client.local_address = _address_of(sock, self.settings.unixsocket, peer=False)
+        client.created_ms = client.last_active_ms = clock.monotonic_ms()
+        self.set_authenticated(client, authenticated=not self.settings.requirepass)
+        self.sessions[client.id] = client
+        self.statistics.connections_received += 1
+        return client
+
+    def set_authenticated(self, client: Client, *, authenticated: bool) -> None:
+        """Log a client in or out, the parser's limits included."""
+        client.authenticated = authenticated
+        client.parser.authenticated = authenticated
+        client.refresh_plain()
+
+    def client_gone(self, client: Client) -> None:
+        """The reactor closed the connection: leave every place where the session is known."""
+        self.sessions.pop(client.id, None)
+        parked, client.parked = client.parked, None
+        if parked is not None:
+            parked.on_cancel()
+        self.unwatch_all(client)
+        self.monitors.remove(client)
+        if client.replica is not None:
+            self.replication_host.replica_gone(client)
+        self.feed.forget(client)
+
+    def schedule_write(self, session: Session) -> None:
+        self.reactor.schedule_write(session)  # type: ignore[arg-type]
+
+    def close_session(self, session: Session, *, after_reply: bool = False) -> None:
+        if after_reply:
+            session.close_after_reply = True
+            self.reactor.schedule_write(session)  # type: ignore[arg-type]
+        else:
+            self.reactor.disconnect(session)  # type: ignore[arg-type]
+
+    def describe_client(self, session: Session) -> str:
+        """The session as one line of CLIENT LIST."""
+        return describe(session, self.now_ms)  # type: ignore[arg-type]
+
+    def exceeds_output_limit(self, client: Client, now_ms: int) -> bool:
+        """True when the client's unsent output is beyond client-output-buffer-limit for its class."""
+        kind = "replica" if client.replica is not None else "normal"
+        limit = self.settings.client_output_buffer_limit.get(kind)
+        if limit is None:
+            return False
+        size = client.unsent_bytes
+        if limit.hard_bytes and size >= limit.hard_bytes:
+            return True
+        if not limit.soft_bytes or size < limit.soft_bytes:
+            client.soft_limit_since_ms = None
+            return False
+        if client.soft_limit_since_ms is None:
+            client.soft_limit_since_ms = now_ms
+            return False
+        return now_ms - client.soft_limit_since_ms > limit.soft_seconds * 1000
+
+    def protocol_error(self, client: Client, failure: ProtocolError) -> None:
+        """Tell a client that its bytes make no sense, and close."""
+        if self.log.level_enabled("verbose"):
+            self.log.verbose(f"Protocol error ({failure.message.decode(errors='replace')}) from client: {client.id}")
+        message = b"ERR Protocol error: " + failure.message
+        self.statistics.count_error(message)
+        client.out.append(error(message))
+        self.close_session(client, after_reply=True)
+
+    def query_buffer_exceeded(self, client: Client) -> None:
+        """Drop a client whose unfinished request is larger than client-query-buffer-limit."""
+        self.log.warning(
+            f"Closing client that reached max query buffer length: {self.describe_client(client)} (qbuf initial bytes:"
+            " not shown)"
+        )
+        self.reactor.disconnect(client)
+
+    def security_warning(self, client: Client) -> None:
+        """Somebody speaks HTTP to us: probably a page that attacks through a browser. Close without a word."""
+        self.log.warning(
+            "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. "
+            "This is likely due to an attacker attempting to use Cross Protocol Scripting to compromise your Redis "
+            f"instance. Connection from {client.address} aborted."
+        )
+        self.reactor.disconnect(client)
+
+    # Waiting ------------------------------------------------------------------------------------------------
+
+    def park(self, session: Session, parked: Parked) -> None:
+        session.parked = parked
+        session.refresh_plain()
+        if parked.deadline_ms is not None:
+            self.timers.call_at(parked.deadline_ms, lambda: self._parked_timeout(session, parked))
+
+    def _parked_timeout(self, session: Session, parked: Parked) -> None:
+        if session.parked is parked:
+            parked.on_cancel()
+            self.unpark(session, parked.on_timeout())
+
+    def unpark(self, session: Session, reply: bytes | None) -> None:
+        session.parked = None
+        session.refresh_plain()
+        if reply is not None:
+            session.write(reply)
+        self.keyspace.now_ms = clock.unix_ms()
+        self.dispatcher.resume(session)  # type: ignore[arg-type]
+        self.reactor.request_flush()
+
+    def unblock_all(self) -> None:
+        """The role changed under blocked clients: they are told, and closed, as Redis does."""
+        for client in list(self.sessions.values()):
+            parked = client.parked
+            if parked is not None and parked.kind != "postponed":
+                parked.on_cancel()
+                client.parked = None
+                client.write(
+                    error(
+                        b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+                    )
+                )
+                self.close_session(client, after_reply=True)
+
+    def pause_clients(self, until_ms: int, *, writes_only: bool) -> None:
+        """A shorter pause never shortens one that runs; pausing everything is the stronger of the two kinds."""
+        running = max(self._pause_all_until_ms, self._pause_writes_until_ms)
+        until_ms = max(until_ms, running)
+        if writes_only and self._pause_all_until_ms <= clock.monotonic_ms():
+            self._pause_writes_until_ms = until_ms
+        else:
+            self._pause_all_until_ms = self._pause_writes_until_ms = until_ms
+        self.refresh_plain()
+        self.timers.call_at(until_ms, self._pause_may_have_ended)
+
+    def unpause_clients(self) -> None:
+        self._pause_all_until_ms = self._pause_writes_until_ms = 0
+        self._pause_may_have_ended()
+
+    def pause_for_failover(self, until_ms: int | None) -> None:
+        """Hold writes back while a replica takes over; None ends that pause and leaves CLIENT PAUSE alone."""
+        self._failover_pause_until_ms = until_ms or 0
+        if until_ms is not None:
+            self.timers.call_at(until_ms, self._pause_may_have_ended)
+        self._pause_may_have_ended()
+
+    def is_paused(self, *, may_replicate: bool) -> bool:
+        """Whether a request must wait for the end of a pause."""
+        if not (self._pause_all_until_ms or self._pause_writes_until_ms or self._failover_pause_until_ms):
+            return False
+        now_ms = clock.monotonic_ms()
+        if now_ms < self._pause_all_until_ms:
+            return True
+        return may_replicate and now_ms < max(self._pause_writes_until_ms, self._failover_pause_until_ms)
+
+    def writes_are_paused(self) -> bool:
+        """True while no write may be executed: expiry and eviction must hold still too."""
+        return self.is_paused(may_replicate=True)
+
+    def _pause_may_have_ended(self) -> None:
+        self.refresh_plain()
+        for client in list(self.sessions.values()):
+            if client.parked is not None and client.parked.kind == "postponed":
+                self.unpark(client, None)
+
+    # What the gates ask -------------------------------------------------------------------------------------
+
+    def check_memory(self, client: Client, row: Command, queued_flags: Flag) -> None:
+        """maxmemory: refuse what would need more."""
+
+    def check_disk(self, client: Client, row: Command, *, is_write: bool) -> None:
+        """Refuse writes (and tell PING) while snapshots fail."""
+        if self.saving.writes_refused and not client.is_master_link and not self.replication.is_replica:
+            raise CommandError(errors.MISCONF)
+
+    def has_enough_good_replicas(self) -> bool:
+        """min-replicas-to-write."""
+        return self.feed.enough_good_replicas()
+
+    def is_subscriber(self, client: Client) -> bool:
+        """True for a RESP2 client that may only use the Pub/Sub commands now."""
+        return False
+
+    def allows_protected(self, client: Client, row: Command) -> bool:
+        """enable-debug-command and enable-module-command: no, yes, or local connections only."""
+        name = row.name
+        allowed = self.settings.enable_debug_command if name == b"debug" else self.settings.enable_module_command
+        if allowed == "local":
+            return client.address.startswith(("127.", "[::1]", "/")) or client.sock.family == socket.AF_UNIX
+        return allowed == "yes"
+
+    @staticmethod
+    def protected_text(row: Command) -> bytes:
+        """How a protected command is refused."""
+        name = row.name
+        return (
+            b"ERR %b command not allowed. If the enable-%b-command option is set to \"local\", you can run it from a "
+            b"local connection, otherwise you need to set this option in the configuration file, and then restart the "
+            b"server." % (name.upper(), name)
+        )
+
+    def routing_policy(self) -> RoutingPolicy:
+        """The cluster-allow-* settings, as routing wants them."""
+        settings = self.settings
+        return RoutingPolicy(settings.cluster_allow_reads_when_down, settings.cluster_allow_pubsubshard_when_down)
+
+    def endpoint_type(self) -> EndpointType:
+        """How redirections name nodes."""
+        return EndpointType(self.settings.cluster_preferred_endpoint_type)
+
+    def discard_transaction(self, client: Session) -> None:
+        """Forget what MULTI queued and what WATCH watches."""
+        client.transaction = None
+        self.unwatch_all(client)
+        client.refresh_plain()
+
+    def unwatch_all(self, client: Session) -> None:
+        """Forget every watched key of a client."""
+        from cluster.commands.transactions import unwatch_all
+
+        unwatch_all(client)
+
+    def feed_monitors(self, client: Client, argv: list[bytes]) -> None:
+        """Show a request to MONITOR clients."""
+        self.monitors.feed(client, argv)
+
+    def run(self, session: Session, row: Command, argv: list[bytes]) -> bytes | None:
+        return self.dispatcher.run(session, row, argv)  # type: ignore[arg-type]
+
+    def shutdown(self, *, save: bool | None, now: bool = False, force: bool = False) -> None:
+        self.stopping.begin(save=save, now=now, force=force)
+
+
+def _address_of(sock: socket.socket, unix_path: str, *, peer: bool) -> str:
+    """``ip:port`` or ``[ip6]:port``; ``path:0`` for a Unix socket."""
+    if sock.family == socket.AF_UNIX:
+        return f"{unix_path}:0"
+    try:
+        name = sock.getpeername() if peer else sock.getsockname()
+    except OSError:
+        return "?:0"
+    host = name[0]
+    return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"
