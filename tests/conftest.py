@@ -15,6 +15,21 @@ settings.register_profile("default", deadline=None, suppress_health_check=[Healt
 settings.load_profile("default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster-kinds",
+        default="ours",
+        help="which servers the cluster stories run on: ours, real or both, comma-separated. A story that fails on "
+        "`real` is a wrong story.",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        kinds = metafunc.config.getoption("--cluster-kinds").split(",")
+        metafunc.parametrize("kind", kinds, scope="module")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("real_redis"):
         require_real_redis()

@@ -11,6 +11,7 @@ CLUSTER NODES text by `NodeView`, written here independently of the package unde
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import itertools
 import time
@@ -87,6 +88,16 @@ def nodes_seen_by(server: Server) -> dict[str, NodeView]:
     text = server.call("CLUSTER", "NODES").decode()
     views = [NodeView.parse(line) for line in text.splitlines()]
     return {view.node_id: view for view in views}
+
+
+def key_slot(key: bytes) -> int:
+    """The slot of a key, by a CRC16 that is not the package's own code; hash tags as in the specification."""
+    opening = key.find(b"{")
+    if opening >= 0:
+        closing = key.find(b"}", opening + 1)
+        if closing > opening + 1:
+            key = key[opening + 1 : closing]
+    return binascii.crc_hqx(key, 0) % SLOTS
 
 
 def slot_ranges(masters: int) -> list[tuple[int, int]]:
@@ -314,4 +325,4 @@ class ClusterFixture:
             print(f"----- {node} ({node.kind}), at {time.strftime('%H:%M:%S')} -----\n{tail}")
 
 
-__all__ = ["SLOTS", "ClusterFixture", "NodeView", "nodes_seen_by", "slot_ranges"]
+__all__ = ["SLOTS", "ClusterFixture", "NodeView", "key_slot", "nodes_seen_by", "slot_ranges"]

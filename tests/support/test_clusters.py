@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
-
 import pytest
 
-from tests.support.clusters import SLOTS, ClusterFixture, NodeView, slot_ranges
+from tests.support.clusters import SLOTS, ClusterFixture, NodeView, key_slot, slot_ranges
 from tests.support.writers import ContinuousWriter
 
 pytestmark = pytest.mark.real_redis
-
-
-def slot_of(key: bytes) -> int:
-    return binascii.crc_hqx(key, 0) % SLOTS
 
 
 def test_ranges_cover_every_slot_once() -> None:
@@ -39,7 +33,7 @@ def test_a_cluster_is_formed_and_written_to() -> None:
         assert master is cluster.nodes[0]
         assert cluster.replicas_of(master) == [cluster.nodes[3]]
         keys = [f"key:{number}" for number in range(100)]
-        with ContinuousWriter([node.port for node in cluster.nodes], keys, slot_of) as writer:
+        with ContinuousWriter([node.port for node in cluster.nodes], keys, key_slot) as writer:
             writer.wait_for_writes(200)
             account = writer.stop()
         assert account.failures == []
