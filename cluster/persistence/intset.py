@@ -1,0 +1,43 @@
+"""Intset: the compact form of a small set of integers.
+
+Layout      Two little-endian 32-bit numbers (bytes per member: 2, 4 or 8; how many members), then the members in
+            ascending order, signed. Redis: intset.c.
+Invariants  :func:`decode` accepts exactly what Redis's deep check accepts, else raises RdbError.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Sequence
+from typing import Final
+
+from cluster.errors import RdbError
+
+_HEADER: Final = struct.Struct("<II")
+_FORMATS: Final = {2: "h", 4: "i", 8: "q"}
+
+
+def decode(data: bytes) -> tuple[int, ...]:
+    """The members in ascending order; never none."""
+    if len(data) < _HEADER.size:
+        raise RdbError("intset: no header")
+    width, count = _HEADER.unpack_from(data)
+    form = _FORMATS.get(width)
+    if form is None or count == 0 or _HEADER.size + width * count != len(data):
+        raise RdbError("intset: header and size disagree")
+    members: tuple[int, ...] = struct.unpack_from(f"<{count}{form}", data, _HEADER.size)
+    if any(later <= earlier for earlier, later in itertools.pairwise(members)):
+        raise RdbError("intset: members out of order")
+    return members
+
+
+def encode(members: Sequence[int]) -> bytes:
+    """An intset of ``members``, which are in ascending order and at least one."""
+    low, high = members[0], members[-1]
+    width = 8
+    if low >= -0x8000 and high <= 0x7FFF:
+        width = 2
+    elif low >= -0x80000000 and high <= 0x7FFFFFFF:
+        width = 4
+    return _HEADER.pack(width, len(members)) + struct.pack(f"<{len(members)}{_FORMATS[width]}", *members)

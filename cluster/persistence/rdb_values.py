@@ -1,0 +1,279 @@
+"""From the many layouts of a value in an RDB file to plain Python data, and from there to the keyspace's classes.
+
+Role        ``DECODERS`` maps a type code to its kind of value and the function that reads it; ``FACTORIES`` maps a
+            kind to the function that makes the keyspace's value of the plain data. A data type enters the reader by
+            one call of :func:`register_factory`; its layouts are all here already.
+Plain data  string: bytes. list: list[bytes]. set: list[bytes], no duplicates. hash: dict[bytes, bytes].
+            sorted set: dict[bytes, float], no NaN. stream: :class:`stream_layout.StreamData`.
+Invariants  Every layout is checked to the depth of Redis's ``sanitize-dump-payload yes``, so nothing loaded can be
+            inconsistent. Damage raises RdbError with Redis's words, an incomplete buffer ShortRead, nothing else
+            anything. What is allocated follows from the bytes read, never from a count that they claim.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from typing import Any, Final
+
+from cluster.errors import RdbError
+from cluster.persistence import intset, listpack, stream_layout, ziplist, zipmap
+from cluster.persistence.rdb_cursor import Cursor, parse_double
+from cluster.persistence.rdb_format import RdbType, module_type_name, type_name
+
+
+class ValueKind(enum.Enum):
+    """The data types, as TYPE names them."""
+
+    STRING = "string"
+    LIST = "list"
+    SET = "set"
+    HASH = "hash"
+    ZSET = "zset"
+    STREAM = "stream"
+
+
+class EmptyValue(Exception):
+    """A collection without elements, which Redis skips while loading (an old bug wrote some) and RESTORE refuses."""
+
+
+PACKED_NODE: Final = 2
+PLAIN_NODE: Final = 1
+
+_Unpack = Callable[[bytes], list[bytes]]
+
+
+# Strings and lists --------------------------------------------------------------------------------------------
+
+
+def _read_string(cursor: Cursor) -> bytes:
+    return cursor.string()
+
+
+def _count(cursor: Cursor) -> int:
+    count = cursor.length()
+    if count == 0:
+        raise EmptyValue
+    return count
+
+
+def _read_list(cursor: Cursor) -> list[bytes]:
+    return [cursor.string() for _ in range(_count(cursor))]
+
+
+def _unpacked(cursor: Cursor, unpack: _Unpack, complaint: str) -> list[bytes]:
+    """The entries of a structure that is stored as one string."""
+    blob = cursor.string()
+    try:
+        return unpack(blob)
+    except RdbError:
+        raise cursor.error(complaint) from None
+
+
+def _read_list_ziplist(cursor: Cursor) -> list[bytes]:
+    entries = _unpacked(cursor, ziplist.decode, "List ziplist integrity check failed.")
+    if not entries:
+        raise EmptyValue
+    return entries
+
+
+def _read_quicklist(cursor: Cursor) -> list[bytes]:
+    entries: list[bytes] = []
+    for _ in range(_count(cursor)):
+        entries += _unpacked(cursor, ziplist.decode, "Ziplist integrity check failed.")
+    if not entries:
+        raise EmptyValue
+    return entries
+
+
+def _read_quicklist_2(cursor: Cursor) -> list[bytes]:
+    entries: list[bytes] = []
+    for _ in range(_count(cursor)):
+        container = cursor.length()
+        if container == PLAIN_NODE:
+            entry = cursor.string()
+            if not entry:
+                raise cursor.error("Quicklist integrity check failed.")
+            entries.append(entry)
+        elif container == PACKED_NODE:
+            entries += _unpacked(cursor, listpack.decode, "Listpack integrity check failed.")
+        else:
+            raise cursor.error("Quicklist integrity check failed.")
+    if not entries:
+        raise EmptyValue
+    return entries
+
+
+# Sets ---------------------------------------------------------------------------------------------------------
+
+
+def _distinct(members: list[bytes], cursor: Cursor) -> list[bytes]:
+    if len(set(members)) != len(members):
+        raise cursor.error("Duplicate set members detected")
+    return members
+
+
+def _read_set(cursor: Cursor) -> list[bytes]:
+    return _distinct([cursor.string() for _ in range(_count(cursor))], cursor)
+
+
+def _read_set_intset(cursor: Cursor) -> list[bytes]:
+    blob = cursor.string()
+    try:
+        return [b"%d" % member for member in intset.decode(blob)]
+    except RdbError:
+        raise cursor.error("Intset integrity check failed.") from None
+
+
+def _read_set_listpack(cursor: Cursor) -> list[bytes]:
+    members = _unpacked(cursor, listpack.decode, "Set listpack integrity check failed.")
+    if not members:
+        raise EmptyValue
+    return _distinct(members, cursor)
+
+
+# Hashes -------------------------------------------------------------------------------------------------------
+
+
+def _read_hash(cursor: Cursor) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    count = _count(cursor)
+    for _ in range(count):
+        field = cursor.string()
+        if field in fields:
+            raise cursor.error("Duplicate hash fields detected")
+        fields[field] = cursor.string()
+    return fields
+
+
+def _pairs(cursor: Cursor, unpack: _Unpack, complaint: str) -> dict[bytes, bytes]:
+    """A structure that holds names and values in turn; the names are distinct."""
+    entries = _unpacked(cursor, unpack, complaint)
+    if not entries:
+        raise EmptyValue
+    pairs = dict(zip(entries[::2], entries[1::2], strict=False))
+    if len(pairs) * 2 != len(entries):
+        raise cursor.error(complaint)
+    return pairs
+
+
+def _read_hash_zipmap(cursor: Cursor) -> dict[bytes, bytes]:
+    return _pairs(cursor, zipmap.decode, "Zipmap integrity check failed.")
+
+
+def _read_hash_ziplist(cursor: Cursor) -> dict[bytes, bytes]:
+    return _pairs(cursor, ziplist.decode, "Hash ziplist integrity check failed.")
+
+
+def _read_hash_listpack(cursor: Cursor) -> dict[bytes, bytes]:
+    return _pairs(cursor, listpack.decode, "Hash listpack integrity check failed.")
+
+
+# Sorted sets --------------------------------------------------------------------------------------------------
+
+
+def _read_scored(cursor: Cursor, read_score: Callable[[], float]) -> dict[bytes, float]:
+    scores: dict[bytes, float] = {}
+    count = _count(cursor)
+    for _ in range(count):
+        member = cursor.string()
+        score = read_score()
+        if math.isnan(score):
+            raise cursor.error("Zset with NAN score detected")
+        if member in scores:
+            raise cursor.error("Duplicate zset fields detected")
+        scores[member] = score
+    return scores
+
+
+def _read_zset(cursor: Cursor) -> dict[bytes, float]:
+    return _read_scored(cursor, cursor.text_double)
+
+
+def _read_zset_2(cursor: Cursor) -> dict[bytes, float]:
+    return _read_scored(cursor, cursor.double)
+
+
+def _scored_pairs(cursor: Cursor, unpack: _Unpack, complaint: str) -> dict[bytes, float]:
+    scores = {member: parse_double(text, cursor) for member, text in _pairs(cursor, unpack, complaint).items()}
+    if any(map(math.isnan, scores.values())):
+        raise cursor.error("Zset with NAN score detected")
+    return scores
+
+
+def _read_zset_ziplist(cursor: Cursor) -> dict[bytes, float]:
+    return _scored_pairs(cursor, ziplist.decode, "Zset ziplist integrity check failed.")
+
+
+def _read_zset_listpack(cursor: Cursor) -> dict[bytes, float]:
+    return _scored_pairs(cursor, listpack.decode, "Zset listpack integrity check failed.")
+
+
+# Modules ------------------------------------------------------------------------------------------------------
+
+
+def _refuse_module(cursor: Cursor) -> Any:
+    name = module_type_name(cursor.length())
+    raise cursor.error(f"The RDB file contains module data I can't load: no matching module type '{name}'")
+
+
+Reader = Callable[[Cursor], Any]
+
+DECODERS: Final[dict[int, tuple[ValueKind | None, Reader]]] = {
+    RdbType.STRING: (ValueKind.STRING, _read_string),
+    RdbType.LIST: (ValueKind.LIST, _read_list),
+    RdbType.SET: (ValueKind.SET, _read_set),
+    RdbType.ZSET: (ValueKind.ZSET, _read_zset),
+    RdbType.HASH: (ValueKind.HASH, _read_hash),
+    RdbType.ZSET_2: (ValueKind.ZSET, _read_zset_2),
+    RdbType.MODULE: (None, _refuse_module),
+    RdbType.MODULE_2: (None, _refuse_module),
+    RdbType.HASH_ZIPMAP: (ValueKind.HASH, _read_hash_zipmap),
+    RdbType.LIST_ZIPLIST: (ValueKind.LIST, _read_list_ziplist),
+    RdbType.SET_INTSET: (ValueKind.SET, _read_set_intset),
+    RdbType.ZSET_ZIPLIST: (ValueKind.ZSET, _read_zset_ziplist),
+    RdbType.HASH_ZIPLIST: (ValueKind.HASH, _read_hash_ziplist),
+    RdbType.LIST_QUICKLIST: (ValueKind.LIST, _read_quicklist),
+    RdbType.STREAM_LISTPACKS: (ValueKind.STREAM, stream_layout.read_version_1),
+    RdbType.HASH_LISTPACK: (ValueKind.HASH, _read_hash_listpack),
+    RdbType.ZSET_LISTPACK: (ValueKind.ZSET, _read_zset_listpack),
+    RdbType.LIST_QUICKLIST_2: (ValueKind.LIST, _read_quicklist_2),
+    RdbType.STREAM_LISTPACKS_2: (ValueKind.STREAM, stream_layout.read_version_2),
+    RdbType.SET_LISTPACK: (ValueKind.SET, _read_set_listpack),
+    RdbType.STREAM_LISTPACKS_3: (ValueKind.STREAM, stream_layout.read_version_3),
+}
+
+Factory = Callable[[Any], Any]
+FACTORIES: Final[dict[ValueKind, Factory]] = {ValueKind.STRING: lambda text: text}
+
+
+def register_factory(kind: ValueKind, factory: Factory) -> None:
+    """Let ``factory`` make the keyspace's value of the plain data of ``kind`` (see the module's docstring)."""
+    FACTORIES[kind] = factory
+
+
+def is_value_type(code: int) -> bool:
+    """True when ``code`` starts a key and not an opcode."""
+    return code in DECODERS
+
+
+def read_plain(code: int, cursor: Cursor) -> tuple[ValueKind, Any]:
+    """The value of type ``code`` at the cursor as plain data."""
+    decoder = DECODERS.get(code)
+    if decoder is None:
+        raise cursor.error(f"Unknown RDB encoding type {code}")
+    kind, read = decoder
+    plain = read(cursor)
+    assert kind is not None  # Only modules have no kind, and their reader always raises.
+    return kind, plain
+
+
+def read_value(code: int, cursor: Cursor) -> Any:
+    """The value of type ``code`` at the cursor as the keyspace stores it."""
+    start = cursor.offset
+    kind, plain = read_plain(code, cursor)
+    factory = FACTORIES.get(kind)
+    if factory is None:
+        raise RdbError(f"RDB type {type_name(code)} at offset {start}: a {kind.value} cannot be stored yet")
+    return factory(plain)
