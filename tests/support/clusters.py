@@ -318,7 +318,7 @@ class ClusterFixture:
                 parts.append(f"--- {node}: {error!r}")
         return "\n".join(parts)
 
-    def print_logs(self, lines: int = 40) -> None:
+    def print_logs(self, lines: int = 20) -> None:
         """The tail of every log, for pytest to show with the failure."""
         for node in self.nodes:
             tail = "\n".join(node.log_text().splitlines()[-lines:])

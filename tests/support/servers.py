@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -41,6 +42,7 @@ Kind = Literal["ours", "real"]
 REPOSITORY = Path(__file__).resolve().parents[2]
 REAL_TOOLS = ("redis-server", "redis-cli", "redis-benchmark")
 REAL_VERSION = "7.0."
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 START_TIMEOUT = 20.0
 PORT_ATTEMPTS = 3
 
@@ -353,7 +355,7 @@ def redis_cli(
 ) -> subprocess.CompletedProcess[str]:
     """Run Debian's redis-cli against a port and return its exit status and output."""
     require_real_redis()
-    return subprocess.run(
+    done = subprocess.run(
         ["redis-cli", "-p", str(port), *options, *arguments],
         input=stdin,
         capture_output=True,
@@ -361,6 +363,8 @@ def redis_cli(
         timeout=timeout,
         check=False,
     )
+    done.stdout = COLOURS.sub("", done.stdout)  # redis-cli --cluster colours its messages on a pipe, too.
+    return done
 
 
 def hashslot_cli(*arguments: str, stdin: str = "", timeout: float = 120.0) -> subprocess.CompletedProcess[str]:

@@ -150,18 +150,19 @@ class ContinuousWriter:
         last = time.monotonic()
         for number, (key, slot) in enumerate(itertools.cycle(self._keys)):
             value = f"{key}:{number}"
-            while not self._stop.is_set():
+            written = False
+            while not written and not self._stop.is_set():
                 try:
                     answer = self._client.call(key, "SET", key, value, slot=slot)
                     assert answer == b"OK", answer
-                    break
+                    written = True
                 except (OSError, ReplyError, AssertionError) as error:
                     if not isinstance(error, ReplyError):
                         account.uncertain[key] = value
                     account.failures.append(Failure(time.monotonic(), key, repr(error)))
                     self._client.try_another_seed()
                     time.sleep(RETRY_PAUSE)
-            if self._stop.is_set():
+            if not written:
                 return
             now = time.monotonic()
             account.acknowledged[key] = value
