@@ -20,9 +20,11 @@ from cluster.settings import Settings
 
 if TYPE_CHECKING:
     from cluster.commands.registry import Command, CommandTable
+    from cluster.commands.transactions import WatchTable
     from cluster.failover.engine import ClusterEngine
     from cluster.gossip.state import ClusterState
     from cluster.replication.feed import ReplicationFeed
+    from cluster.replication.manager import Replication
     from cluster.replication.state import ReplicationState
 
 
@@ -171,11 +173,15 @@ class ServerContext(ABC):
     """cluster.node.config.Config: get/set/rewrite of directives."""
     keyspace: Keyspace
     commands: CommandTable
+    watches: WatchTable
     cluster: ClusterState | None
     """The cluster as this node sees it, or None when cluster mode is off."""
     engine: ClusterEngine | None
-    replication: ReplicationState
+    replication: Replication
+    replication_state: ReplicationState
+    """``replication.state``, for the gates."""
     feed: ReplicationFeed
+    """``replication.feed``, for the gates."""
     sessions: dict[int, Any]
     """Every connected client by id."""
     rng: random.Random
@@ -203,6 +209,18 @@ class ServerContext(ABC):
     @abstractmethod
     def run(self, session: Session, row: Command, argv: list[bytes]) -> bytes | None:
         """Run one command that passed the gates (EXEC's queue, scripts), with statistics and effects."""
+
+    @abstractmethod
+    def describe_client(self, session: Session) -> str:
+        """The session as one line of CLIENT LIST."""
+
+    @abstractmethod
+    def set_authenticated(self, session: Any, *, authenticated: bool) -> None:
+        """Log a client in or out, the parser's limits included."""
+
+    @abstractmethod
+    def info(self, sections: set[bytes]) -> bytes:
+        """The text of INFO for the named sections (lower case; default, all and everything are known too)."""
 
     @abstractmethod
     def refresh_plain(self) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import importlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -204,7 +205,8 @@ class CommandTable:
 def load_command_table() -> CommandTable:
     """Import every command module and join its handlers to the recorded metadata."""
     for module in _HANDLER_MODULES:
-        importlib.import_module(module)
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
     records = json.loads((Path(__file__).parent / "command_table.json").read_bytes())
     known = dict(_handlers)
     rows = [row for record in records if (row := _build_row(record, known)) is not None]

@@ -147,7 +147,7 @@ class Dispatcher:
                         self._collect(client, argv)
                     if keyspace.effects:
                         self.end_unit()
-                        client.write_offset = server.replication.master_repl_offset
+                        client.write_offset = server.replication_state.master_repl_offset
                 else:
                     reply = row.handler(client, argv)  # type: ignore[misc]
             except CommandError as refusal:
@@ -252,7 +252,7 @@ class Dispatcher:
         if is_write and not obeys:
             if not server.has_enough_good_replicas():
                 raise self._rejected(row, errors.NOREPLICAS)
-            if server.replication.is_replica and server.settings.replica_read_only:
+            if server.replication_state.is_replica and server.settings.replica_read_only:
                 raise self._rejected(row, errors.READONLY)
         if client.proto.version == 2 and server.is_subscriber(client) and row.name not in _QUIET_WHEN_SUBSCRIBED:
             raise self._rejected(
@@ -261,7 +261,7 @@ class Dispatcher:
                 b"this context" % row.name.replace(b"|", b" "),
             )
         queue_flags_all = [queued_row.flags for queued_row, _ in transaction.queue] if is_exec and transaction else []
-        if not server.replication.serves_fresh_data and not server.settings.replica_serve_stale_data:
+        if not server.replication_state.serves_fresh_data and not server.settings.replica_serve_stale_data:
             if not flags & Flag.STALE or any(not each & Flag.STALE for each in queue_flags_all):
                 raise self._rejected(row, errors.MASTERDOWN)
         if server.loading:
@@ -402,7 +402,7 @@ class Dispatcher:
                 self._collect(client, argv, row)
         if self._depth == 0 and keyspace.effects:
             self.end_unit()
-            client.write_offset = server.replication.master_repl_offset
+            client.write_offset = server.replication_state.master_repl_offset
         return reply
 
     def _collect(self, client: Client, argv: list[bytes], row: Command | None = None) -> None:

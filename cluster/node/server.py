@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from cluster import clock, errors
 from cluster.commands.context import Parked, ServerContext, Session
 from cluster.commands.registry import Command, Flag, load_command_table
+from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
 from cluster.keyspace.database import Keyspace
 from cluster.node.client import Client
@@ -32,8 +33,7 @@ from cluster.node.slow_log import SlowLog
 from cluster.node.statistics import RateMeter, Statistics
 from cluster.node.stopping import Stopping
 from cluster.node.timers import Timers
-from cluster.replication.feed import ReplicationFeed
-from cluster.replication.state import ReplicationState
+from cluster.replication.manager import Replication
 from cluster.resp.encode import error
 from cluster.resp.parser import ParserLimits
 from cluster.slots.routing import EndpointType, RoutingPolicy
@@ -83,13 +83,15 @@ class Server(ServerContext):
         self.reactor = Reactor(self)
         self.dispatcher = Dispatcher(self)
         self.monitors = MonitorFeed(self)
+        self.watches = WatchTable(self)
         self.loading = False
         self.cluster: ClusterState | None = None
         self.engine: ClusterEngine | None = None
         self.bus: Any = None
-        self.replication = ReplicationState(self.rng)
         self.replication_host = ReplicationHost(self)
-        self.feed = ReplicationFeed(self.replication, self.settings, self.replication_host)
+        self.replication = Replication(self.settings, self.replication_host, self.rng, clock.monotonic_ms)
+        self.replication_state = self.replication.state
+        self.feed = self.replication.feed
         self.saving = Saving(self)
         self.stopping = Stopping(self)
         self._pause_all_until_ms = 0
@@ -114,11 +116,11 @@ class Server(ServerContext):
         """What must happen before replies leave: cluster state to disk, the stream to replicas."""
         if self.bus is not None:
             self.bus.before_sleep()
-        self.feed.before_sleep(clock.monotonic_ms())
+        self.replication.before_sleep(clock.monotonic_ms())
 
     def replicate(self, effects: list[tuple[int, list[bytes]]]) -> None:
         """Hand the effects of one unit of execution to whoever follows this node."""
-        if not self.replication.is_replica:
+        if not self.replication_state.is_replica:
             self.feed.feed(effects)
 
     def refresh_plain(self) -> None:
@@ -130,16 +132,16 @@ class Server(ServerContext):
             and not self.monitors
             and not paused
             and not 0 <= settings.slowlog_log_slower_than < 2000
-            and (self.replication.serves_fresh_data or settings.replica_serve_stale_data)
+            and (self.replication_state.serves_fresh_data or settings.replica_serve_stale_data)
         )
         self.accepts_writes = (
-            not (self.replication.is_replica and settings.replica_read_only)
+            not (self.replication_state.is_replica and settings.replica_read_only)
             and not settings.maxmemory
             and not (settings.min_replicas_to_write and settings.min_replicas_max_lag)
             and not self.saving.writes_refused
             and now_ms >= max(self._pause_writes_until_ms, self._failover_pause_until_ms)
         )
-        self.keyspace.is_replica = self.replication.is_replica
+        self.keyspace.is_replica = self.replication_state.is_replica
         self.keyspace.followed = self.feed.active
 
     # Sessions -----------------------------------------------------------------------------------------------
@@ -199,9 +201,7 @@ class Server(ServerContext):
             parked.on_cancel()
         self.unwatch_all(client)
         self.monitors.remove(client)
-        if client.replica is not None:
-            self.replication_host.replica_gone(client)
-        self.feed.forget(client)
+        self.replication.session_closed(client, client.replica)
 
     def schedule_write(self, session: Session) -> None:
         self.reactor.schedule_write(session)  # type: ignore[arg-type]
@@ -344,7 +344,7 @@ class Server(ServerContext):
 
     def check_disk(self, client: Client, row: Command, *, is_write: bool) -> None:
         """Refuse writes (and tell PING) while snapshots fail."""
-        if self.saving.writes_refused and not client.is_master_link and not self.replication.is_replica:
+        if self.saving.writes_refused and not client.is_master_link and not self.replication_state.is_replica:
             raise CommandError(errors.MISCONF)
 
     def has_enough_good_replicas(self) -> bool:
@@ -390,8 +390,6 @@ class Server(ServerContext):
 
     def unwatch_all(self, client: Session) -> None:
         """Forget every watched key of a client."""
-        from cluster.commands.transactions import unwatch_all
-
         unwatch_all(client)
 
     def feed_monitors(self, client: Client, argv: list[bytes]) -> None:

@@ -1,0 +1,60 @@
+"""Parsing the arguments that many commands share, with Redis's error texts."""
+
+from __future__ import annotations
+
+import math
+
+from cluster import errors
+from cluster.errors import CommandError
+from cluster.keyspace.strings import INT64_MAX, INT64_MIN, parse_int64
+
+
+def parse_integer(text: bytes, message: bytes = errors.NOT_AN_INTEGER) -> int:
+    """A 64-bit integer as ``string2ll`` reads it. Raises CommandError(message)."""
+    value = parse_int64(text)
+    if value is None:
+        raise CommandError(message)
+    return value
+
+
+def parse_bounded(text: bytes, low: int, high: int, message: bytes) -> int:
+    """An integer within bounds (getRangeLongFromObjectOrReply). Raises CommandError(message)."""
+    value = parse_integer(text)
+    if not low <= value <= high:
+        raise CommandError(message)
+    return value
+
+
+def parse_double(text: bytes, message: bytes = errors.NOT_A_FLOAT) -> float:
+    """A double as ``strtod`` reads it, without NaN, spaces or trailing bytes. Raises CommandError(message)."""
+    value = read_double(text)
+    if value is None:
+        raise CommandError(message)
+    return value
+
+
+def read_double(text: bytes) -> float | None:
+    """The double that ``text`` spells for strtod, or None; NaN is no answer."""
+    if not text or text[:1].isspace() or text[-1:].isspace() or b"_" in text or len(text) > 256:
+        return None
+    try:
+        value = float.fromhex(text.decode()) if b"x" in text or b"X" in text else float(text)
+    except (ValueError, OverflowError):
+        return None
+    if math.isnan(value):
+        return None
+    if math.isinf(value) and b"n" not in text.lower():
+        return None  # Out of range: strtod says ERANGE.
+    return value
+
+
+def expire_time_ms(amount: int, *, in_seconds: bool, relative_to_ms: int, command: bytes) -> int:
+    """An absolute Unix time in ms from a command's argument. Raises CommandError for what cannot be a time."""
+    invalid = CommandError(b"ERR invalid expire time in '%b' command" % command)
+    if in_seconds:
+        if not INT64_MIN // 1000 <= amount <= INT64_MAX // 1000:
+            raise invalid
+        amount *= 1000
+    if amount > INT64_MAX - relative_to_ms:
+        raise invalid
+    return amount + relative_to_ms

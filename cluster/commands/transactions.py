@@ -1,0 +1,146 @@
+"""MULTI, EXEC, DISCARD, WATCH, UNWATCH (multi.c).
+
+A transaction's commands run as one unit: its effects reach replicas together, inside MULTI/EXEC when there are several.
+Watching is per key: each database and key knows its watchers through one observer that lives while anybody watches.
+"""
+
+from __future__ import annotations
+
+from cluster import errors
+from cluster.commands.context import ServerContext, Session, Transaction
+from cluster.commands.registry import command
+from cluster.errors import CommandError
+from cluster.keyspace.database import Database
+from cluster.resp.encode import OK, array
+from cluster.slots.hashing import key_slot
+
+
+class WatchTable:
+    """Who watches which key; registered as an observer of the keyspace while it is not empty."""
+
+    def __init__(self, server: ServerContext) -> None:
+        self._keyspace = server.keyspace
+        self._watchers: dict[tuple[int, bytes], list[Session]] = {}
+
+    def add(self, client: Session, database: Database, key: bytes) -> None:
+        """Have ``client.watch_broken`` set when the key changes."""
+        if any(watched is database and name == key for watched, name, _expired in client.watching):
+            return
+        client.watching.append((database, key, database.is_expired(key)))
+        self._watchers.setdefault((database.index, key), []).append(client)
+        self._keyspace.observe(self.key_changed)
+
+    def remove_all(self, client: Session) -> None:
+        """Forget everything that ``client`` watches."""
+        for database, key, _expired in client.watching:
+            watchers = self._watchers[database.index, key]
+            watchers.remove(client)
+            if not watchers:
+                del self._watchers[database.index, key]
+        client.watching.clear()
+        client.watch_broken = False
+        if not self._watchers:
+            self._keyspace.unobserve(self.key_changed)
+
+    def key_changed(self, database: Database, key: bytes) -> None:
+        """The observer (touchWatchedKey). A key that had expired when WATCH came, and goes now, has not changed."""
+        for client in self._watchers.get((database.index, key), ()):
+            was_expired = next(
+                (expired for watched, name, expired in client.watching if watched is database and name == key), False
+            )
+            if was_expired and database.slots[key_slot(key)].get(key) is None:
+                _stays_expired(client, database, key)
+                continue
+            client.watch_broken = True
+
+    def database_emptied(self, database: Database) -> None:
+        """FLUSHDB and FLUSHALL, before the keys go: whoever watches a key that exists is told."""
+        for (index, key), clients in self._watchers.items():
+            if index == database.index and key in database.slots[key_slot(key)]:
+                for client in clients:
+                    client.watch_broken = True
+
+
+def _stays_expired(client: Session, database: Database, key: bytes) -> None:
+    """The watched key was logically gone already: from now on, its coming back would be a change."""
+    client.watching = [
+        (watched, name, expired and not (watched is database and name == key))
+        for watched, name, expired in client.watching
+    ]
+
+
+def unwatch_all(client: Session) -> None:
+    """Forget what ``client`` watches."""
+    if client.watching:
+        client.server.watches.remove_all(client)
+    client.watch_broken = False
+
+
+@command("multi")
+def multi(client: Session, argv: list[bytes]) -> bytes:
+    if client.transaction is not None:
+        raise CommandError(b"ERR MULTI calls can not be nested")
+    client.transaction = Transaction()
+    client.refresh_plain()
+    return OK
+
+
+@command("discard")
+def discard(client: Session, argv: list[bytes]) -> bytes:
+    if client.transaction is None:
+        raise CommandError(b"ERR DISCARD without MULTI")
+    _end_transaction(client)
+    return OK
+
+
+@command("watch")
+def watch(client: Session, argv: list[bytes]) -> bytes:
+    if client.transaction is not None:
+        raise CommandError(b"ERR WATCH inside MULTI is not allowed")
+    if not client.watch_broken:
+        for key in argv[1:]:
+            client.server.watches.add(client, client.db, key)
+    return OK
+
+
+@command("unwatch")
+def unwatch(client: Session, argv: list[bytes]) -> bytes:
+    unwatch_all(client)
+    return OK
+
+
+@command("exec")
+def exec_(client: Session, argv: list[bytes]) -> bytes:
+    transaction = client.transaction
+    if transaction is None:
+        raise CommandError(b"ERR EXEC without MULTI")
+    broken_watch = client.watch_broken or any(
+        database.is_expired(key) and not expired for database, key, expired in client.watching
+    )
+    if transaction.broken or broken_watch:
+        _end_transaction(client)
+        if transaction.broken:
+            raise CommandError(errors.EXECABORT)
+        return client.proto.null_array
+    # Watches go first, so that nothing the queue does costs a look at them.
+    unwatch_all(client)
+    client.in_exec = True
+    client.transaction = None
+    replies = []
+    try:
+        for row, queued in transaction.queue:
+            client.slot = key_slot(queued[1]) if row.single_key else client.slot
+            reply = client.server.run(client, row, queued)
+            replies.append(b"" if reply is None else reply)
+    finally:
+        client.in_exec = False
+        client.refresh_plain()
+    client.effects = []  # The queue's own effects have been collected.
+    return array(replies)
+
+
+def _end_transaction(client: Session) -> None:
+    client.transaction = None
+    unwatch_all(client)
+    client.refresh_plain()
+
