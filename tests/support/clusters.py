@@ -166,6 +166,7 @@ class ClusterFixture:
             node.start(wait=False)
         for node in self.nodes:
             node.wait_ready()
+            self._ids[node.port] = node.call("CLUSTER", "MYID").decode()
 
     def form(self, timeout: float = 30.0) -> None:
         """Slots, epochs, MEET, REPLICATE; returns when every node says ok and every replica is in sync."""
@@ -231,12 +232,12 @@ class ClusterFixture:
         self.wait_agreement(timeout)
 
     def wait_agreement(self, timeout: float = 30.0) -> None:
-        """All running nodes hold the same slot map with the same config epochs."""
+        """All running nodes hold the same slot map with the same config epochs, and know who replicates whom."""
 
         def agree() -> bool:
-            return len({self.slot_map(node) for node in self.running}) == 1
+            return len({(self.slot_map(node), self.role_map(node)) for node in self.running}) == 1
 
-        eventually(agree, timeout, message=lambda: f"agreement about slots\n{self.describe()}")
+        eventually(agree, timeout, message=lambda: f"agreement about slots and roles\n{self.describe()}")
 
     def wait_in_sync(self, timeout: float = 30.0) -> None:
         """Every running replica has its link up and has acknowledged its master's whole stream."""
@@ -265,8 +266,7 @@ class ClusterFixture:
         return [node for node in self.nodes if node.running and not node.paused]
 
     def node_id(self, node: Server) -> str:
-        if node.port not in self._ids:
-            self._ids[node.port] = node.call("CLUSTER", "MYID").decode()
+        """The id the node had when it was last started; so a dead one can be asked about."""
         return self._ids[node.port]
 
     def by_id(self, node_id: str) -> Server:
@@ -285,6 +285,10 @@ class ClusterFixture:
         return frozenset(
             (view.node_id, view.config_epoch, view.slots) for view in nodes_seen_by(node).values() if view.slots
         )
+
+    def role_map(self, node: Server) -> frozenset[tuple[str, str | None]]:
+        """(node id, its master's id) of every node that is not failing, as `node` sees them."""
+        return frozenset((view.node_id, view.master_id) for view in nodes_seen_by(node).values() if not view.failed)
 
     def master_of(self, slot: int, *, on: Server | None = None) -> Server:
         """The node that serves `slot`, as `on` (default: any running node) sees it."""
