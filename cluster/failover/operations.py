@@ -69,7 +69,7 @@ class ClusterOperations:
         raise NotImplementedError
 
     def bump_epoch(self, now_ms: int) -> tuple[bool, list[LocalEffect]]:
-        """CLUSTER BUMPEPOCH. True: reply ``BUMPED <config epoch>``; False: ``STILL <config epoch>`` (simple strings)."""
+        """CLUSTER BUMPEPOCH. True: reply ``+BUMPED <config epoch>``; False: ``+STILL <config epoch>``."""
         raise NotImplementedError
 
     def set_config_epoch(self, epoch: int, now_ms: int) -> list[LocalEffect]:

@@ -12,7 +12,7 @@ class NodeFacts(Protocol):
     """The rest of the node as the cluster engine sees it."""
 
     def replication_offset(self) -> int:
-        """Bytes of the replication stream: produced, for a master; processed, for a replica (0 before its first sync)."""
+        """Bytes of the replication stream: a master's as produced, a replica's as processed (0 before any)."""
         ...
 
     def is_replicating(self) -> bool:

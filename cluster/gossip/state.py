@@ -234,6 +234,8 @@ class HealthClock:
     evidence_since_ms: int = 0
     """While not 0: a master counts as reachable only once it answered over a link younger than this.
     Set at start and after a stall of this process: until then the flags describe a past this node slept through."""
+    evidence_complete_ms: int = 0
+    """Since when a majority has answered so."""
     last_tick_ms: int = 0
     last_alive_ms: int = 0
     """The last time this process is known to have been running."""

@@ -1,0 +1,152 @@
+"""Who serves which slot, when claims differ: the greater config epoch wins, and whoever lost everything follows.
+
+Invariants  A slot changes hands here only to a claim with a greater config epoch than its owner's, or when nobody
+            stands for it. Slots being imported are left to the operator.
+Spec        Redis Cluster specification, "Hash slots configuration propagation" (rules 1 and 2) and "How nodes change
+            their master"; Redis 7.0.15, clusterUpdateSlotsConfigWith(), clusterSetMaster().
+"""
+
+from __future__ import annotations
+
+from cluster.gossip.context import SAVE_UPDATE, SAVE_UPDATE_FSYNC, Context
+from cluster.gossip.effects import DeleteKeysInSlots, LogLevel, StartReplication
+from cluster.gossip.outgoing import send_update
+from cluster.gossip.state import Node
+from cluster.slots.ranges import BITMAP_BYTES, bitmap_to_slots
+
+
+def apply_claims(ctx: Context, claimant: Node, config_epoch: int, claimed_slots: bytes) -> None:
+    """Take in that ``claimant``, a master, claims exactly these slots under this epoch; follow it if need be."""
+    state = ctx.state
+    myself = state.myself
+    assert claimant is not myself
+    my_master = myself if myself.is_master else myself.master
+    claimed = int.from_bytes(claimed_slots, "little")
+    held = int.from_bytes(claimant.slots, "little")
+    # Clients keep being sent to an owner that fell silent about a slot: better a wrong redirect than a cluster that
+    # is down. But nobody vouches for it any more, and the first claim takes it.
+    state.not_claimed = (state.not_claimed | (held & ~claimed)) & ~(claimed & held)
+
+    taken_from_my_master = 0
+    slots_with_my_keys = []
+    for slot in bitmap_to_slots((claimed & ~held).to_bytes(BITMAP_BYTES, "little")):
+        owner = state.owners[slot]
+        if slot in state.importing:
+            continue
+        if owner is not None and not state.not_claimed >> slot & 1 and owner.config_epoch >= config_epoch:
+            continue
+        if owner is myself and ctx.facts.keys_in_slot(slot):
+            slots_with_my_keys.append(slot)
+        if owner is not None and owner is my_master:
+            taken_from_my_master += 1
+        ctx.assign_slot(slot, claimant)
+        state.not_claimed &= ~(1 << slot)
+        ctx.todo(SAVE_UPDATE_FSYNC)
+
+    lost_all = taken_from_my_master and my_master is not None and not my_master.slot_count
+    # If all that the claimant has was ours, it is our successor; else it is another shard that our slots were moved to,
+    # and following it is a matter of taste.
+    is_successor = claimed.bit_count() == taken_from_my_master
+    if lost_all and (is_successor or ctx.settings.cluster_allow_replica_migration):
+        reconfigure_as_replica_of(ctx, claimant)
+    elif myself.master is not None and myself.master.master not in {None, myself}:
+        _leave_sub_replica_position(ctx, myself.master)
+    elif slots_with_my_keys:
+        ctx.emit(DeleteKeysInSlots(tuple(slots_with_my_keys)))
+
+
+def correct_stale_claims(ctx: Context, sender: Node, config_epoch: int, claimed_slots: bytes) -> None:
+    """Tell ``sender`` of one master that serves some of these slots under a greater epoch, if there is one.
+
+    The new owner may be out of its reach just now, and it goes on serving until somebody says so.
+    """
+    found = newer_owner(ctx, config_epoch, claimed_slots, besides=sender)
+    if found is not None:
+        _, owner = found
+        ctx.log(
+            LogLevel.VERBOSE,
+            f"Node {sender.node_id} has old slots configuration, sending an UPDATE message about {owner.node_id}",
+        )
+        send_update(ctx, sender, owner)
+
+
+def newer_owner(
+    ctx: Context, config_epoch: int, claimed_slots: bytes, besides: Node | None = None
+) -> tuple[int, Node] | None:
+    """The first of these slots that somebody (but not ``besides``) serves under a greater epoch, and who that is."""
+    vouched = int.from_bytes(claimed_slots, "little") & ~ctx.state.not_claimed
+    best: tuple[int, Node] | None = None
+    for node in ctx.state.nodes.values():
+        if node.config_epoch <= config_epoch or node is besides or not node.slot_count:
+            continue
+        contested = int.from_bytes(node.slots, "little") & vouched
+        if contested:
+            slot = (contested & -contested).bit_length() - 1
+            if best is None or slot < best[0]:
+                best = (slot, node)
+    return best
+
+
+def reconfigure_as_replica_of(ctx: Context, master: Node) -> None:
+    """Follow the node that took this shard's last slot."""
+    ctx.log(
+        LogLevel.WARNING,
+        f"Configuration change detected. Reconfiguring myself as a replica of {master.node_id}",
+    )
+    set_my_master(ctx, master)
+    ctx.todo(SAVE_UPDATE_FSYNC)
+
+
+def set_my_master(ctx: Context, master: Node) -> None:
+    """Make this node, which serves no slot, a replica of ``master``."""
+    state, myself = ctx.state, ctx.state.myself
+    assert master is not myself
+    # Only CLUSTER ADDSLOTS sent to a replica leaves slots here; Redis dies of an assertion then.
+    for slot in bitmap_to_slots(myself.slots):
+        ctx.unassign_slot(slot)
+    if not myself.is_replica:
+        state.turn_into_replica(myself)
+        state.close_slots()
+    state.set_replica_of(myself, master)
+    ctx.emit(StartReplication(master.ip, master.port))
+    for hook in ctx.hooks.on_new_master:
+        hook()
+
+
+def release_slots(ctx: Context, node: Node) -> None:
+    """Leave every slot of ``node`` without an owner."""
+    for slot in bitmap_to_slots(node.slots):
+        ctx.unassign_slot(slot)
+
+
+def learn_role(ctx: Context, node: Node, master_id: str | None) -> None:
+    """Take in whom ``node`` says it replicates; None: it is a master."""
+    state = ctx.state
+    if master_id is None:
+        if state.turn_into_master(node):
+            ctx.todo(SAVE_UPDATE)
+        return
+    if not node.is_replica:
+        if node.is_master:
+            release_slots(ctx, node)
+        state.turn_into_replica(node)
+        ctx.todo(SAVE_UPDATE)
+    master = state.find(master_id)
+    if master is not None and master is not node and node.master is not master:
+        state.set_replica_of(node, master)
+        ctx.todo(SAVE_UPDATE)
+
+
+def _leave_sub_replica_position(ctx: Context, my_master: Node) -> None:
+    """My master became a replica itself (its last slot was removed): follow its master.
+
+    Not if that is me, as after an unlucky CLUSTER FAILOVER TAKEOVER: then an operator has to untie the knot.
+    """
+    grandmaster = my_master.master
+    assert grandmaster is not None
+    ctx.log(
+        LogLevel.WARNING,
+        f"I'm a sub-replica! Reconfiguring myself as a replica of grandmaster {grandmaster.node_id}",
+    )
+    set_my_master(ctx, grandmaster)
+    ctx.todo(SAVE_UPDATE_FSYNC)
