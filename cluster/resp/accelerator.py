@@ -6,9 +6,10 @@ line ends by one C call, and each header is compared with the canonical header o
     *2 | $3 | GET | $5 | hello | (nothing)     "$3" is the header of "GET", "$5" of "hello": two arguments, as "*2" says
 
 Invariant   The shortcut can only agree with the exact parser. A request is taken only when its count and all its sizes,
-            canonically spelled, fit the pieces; then the exact parser, which would step over the same bytes, returns
-            the same arguments. From the first request that does not fit (inline, odd, cut off, a line end inside a
-            value) the pieces are joined again for the exact parser: join undoes split exactly.
+            canonically spelled, fit the pieces (or when it is one inline word of letters and digits); then the exact
+            parser, which would step over the same bytes, returns the same arguments. From the first request that does
+            not fit (odd, cut off, a line end inside a value) the pieces are joined again for the exact parser: join
+            undoes split exactly.
 Limits      No argument taken here is beyond the table of canonical headers, so proto-max-bulk-len cannot matter. A
             client that has not authenticated, whose limits are lower, gets the exact parser.
 
@@ -21,7 +22,7 @@ from __future__ import annotations
 
 import attrs
 
-from cluster.resp.parser import ARGUMENT_COUNTS, BULK_HEADERS, RequestParser
+from cluster.resp.parser import ARGUMENT_COUNTS, BULK_HEADERS, MAX_LINE_BYTES, RequestParser
 
 # A chunk longer than this may hold a value beyond the table, and looking for line ends in long values is dear.
 _SURELY_SHORT_BYTES = len(BULK_HEADERS)
@@ -81,15 +82,20 @@ class FastParser(RequestParser):
                         break
                     requests.append([arg0, arg1])
                     start += 5
-                else:
+                elif count in ARGUMENT_COUNTS:
                     end = start + 1 + 2 * ARGUMENT_COUNTS[count]
                     arguments = pieces[start + 2 : end : 2]
                     if end > last or [headers[len(arg)] for arg in arguments] != pieces[start + 1 : end : 2]:
                         break
                     requests.append(arguments)
                     start = end
-        except (KeyError, IndexError, ValueError):
-            pass  # An unusual count; an argument too big for the table; fewer pieces than the count says.
+                elif count.isalnum() and len(count) < MAX_LINE_BYTES:
+                    requests.append([count])  # An inline request of one plain word: PING from a health check.
+                    start += 1
+                else:
+                    break
+        except (IndexError, ValueError):
+            pass  # An argument too big for the table; fewer pieces than the count says.
         if start < last or tail:
             pieces.append(tail)
             requests += RequestParser.feed(self, b"\r\n".join(pieces[start:]))

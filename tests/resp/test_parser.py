@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from cluster.resp.accelerator import FastParser
-from cluster.resp.parser import ParserLimits, RequestParser, parse_length, split_words
+from cluster.resp.parser import ParserLimits, RequestParser, parse_length, split_inline
 
 PARSERS = [RequestParser, FastParser]
 PING = b"*1\r\n$4\r\nPING\r\n"
@@ -64,6 +64,9 @@ CASES = {
     "inline CRLF": Case(b"PING\r\n", words(b"PING")),
     "inline LF": Case(b"PING\n", words(b"PING")),
     "inline words": Case(b"  SET  k\tv \r\n", words(b"SET", b"k", b"v")),
+    "inline behind many empty lines": Case(
+        b"\n" * 300 + b"\r\n" * 300 + b"\r\r\n\rPING\n\n\r*1\n", [[b"PING"], [b"*1"]]
+    ),
     "inline with CR inside": Case(b"a\rb\r\r\n", words(b"a", b"b")),
     "inline quotes": Case(b'SET k "a b\\x41"\r\n', words(b"SET", b"k", b"a bA")),
     "inline between arrays": Case(PING + b"ECHO hi\r\n" + PING, [[b"PING"], [b"ECHO", b"hi"], [b"PING"]]),
@@ -454,6 +457,7 @@ def test_hostile_quotes_take_linear_time(parser: RequestParser) -> None:
         (b'"a"\v"b"\f\'c\'', [b"a", b"b", b"c"]),
         (b"a\vb\fc \vd", [b"a\vb\fc", b"d"]),
         (b"\xa0\x85\xff", [b"\xa0\x85\xff"]),
+        (b"a b\0c 'd", [b"a", b"b"]),
         (b'"', None),
         (b"'", None),
         (b'a"', None),
@@ -467,7 +471,7 @@ def test_hostile_quotes_take_linear_time(parser: RequestParser) -> None:
     ],
 )
 def test_words_of_a_line(line: bytes, expected: list[bytes] | None) -> None:
-    assert split_words(line) == expected
+    assert split_inline(line) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.resp.accelerator import FastParser
 from cluster.resp.encode import bulk_array
-from cluster.resp.parser import ParserLimits, RequestParser, split_words
+from cluster.resp.parser import ParserLimits, RequestParser, split_inline
 
 LIMITS = ParserLimits()
 Outcome = tuple[list[list[bytes]], bytes | None]
@@ -19,6 +19,7 @@ tokens = st.sampled_from(
     [
         *(b"*1\r\n", b"*2\r\n", b"*3\r\n", b"*0\r\n", b"*-1\r\n", b"*11\r\n", b"*", b"$", b"\r\n", b"\r", b"\n", b"\0"),
         *(b"$0\r\n", b"$1\r\n", b"$4\r\n", b"$-1\r\n", b"$01\r\n", b" ", b"'", b'"'),
+        *(b"\n\n", b"\r\n\r\n", b" \n\r\r\n", b"\n" * 256, b"PING\r\n", b"PING\n", b"p" * 65535),
         *(b"+", b"-", b":", b"_", b"#t", b"%1"),
         *(b"$4\r\nPING\r\n", b"$3\r\nGET\r\n", b"$1\r\nk\r\n", b"a", b"PING", b"1", b"\\", b"\\x41", b"\xff", b"\v"),
         *(b"$2048\r\n", b"$32768\r\n", b"$16385\r\n", b"x" * 2046, b"x" * 2048, b"x" * 32768, b"x" * 16384),
@@ -120,7 +121,7 @@ def test_held_bytes_are_counted(chunks: list[bytes], data: st.DataObject) -> Non
             assert parser.buffered_bytes == parser.argument_bytes == 0
 
 
-def naive_split_words(line: bytes) -> list[bytes] | None:
+def naive_split_inline(line: bytes) -> list[bytes] | None:
     """An inline line read byte by byte, as the state machine in sds.c is described."""
     blanks = b" \t\n\r\v\f"
     escapes = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
@@ -174,4 +175,4 @@ def naive_split_words(line: bytes) -> list[bytes] | None:
 
 @given(st.lists(st.sampled_from(b"\"'\\x4fGn \t\v\f\r\n\xff"), max_size=24).map(bytes))
 def test_words_are_what_a_byte_by_byte_reading_finds(line: bytes) -> None:
-    assert split_words(line) == naive_split_words(line)
+    assert split_inline(line) == naive_split_inline(line)
