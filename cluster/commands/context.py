@@ -188,6 +188,13 @@ class ServerContext(ABC):
     log: Any
     run_id: str
     statistics: Any
+    stopping: Any
+    """cluster.node.stopping.Stopping: SHUTDOWN."""
+    saving: Any
+    """cluster.node.saving.Saving: SAVE, BGSAVE and what INFO says of them."""
+    slow_log: Any
+    monitors: Any
+    active_expire: bool
     loading: bool
 
     @abstractmethod
@@ -233,7 +240,3 @@ class ServerContext(ABC):
     @abstractmethod
     def unpause_clients(self) -> None:
         """CLIENT UNPAUSE."""
-
-    @abstractmethod
-    def shutdown(self, *, save: bool | None, now: bool = False, force: bool = False) -> None:
-        """Begin to stop the process; ``save`` None: as the save points say. Raises CommandError when it cannot."""

@@ -205,6 +205,12 @@ class Database:
         self._expiry_heap = []
         return count
 
+    def swap_contents(self, other: Database) -> None:
+        """SWAPDB: exchange everything the two hold."""
+        self.slots, other.slots = other.slots, self.slots
+        self.expires, other.expires = other.expires, self.expires
+        self._expiry_heap, other._expiry_heap = other._expiry_heap, self._expiry_heap
+
     def notify(self, event_class: str, event: bytes, key: bytes) -> None:
         """Publish a keyspace event if anybody asked for its class (``g $ l s h z x e t m d n``)."""
         notifier = self.keyspace.notifier

@@ -16,6 +16,8 @@ import random
 import socket
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from cluster import clock, errors
 from cluster.commands.context import Parked, ServerContext, Session
 from cluster.commands.registry import Command, Flag, load_command_table
@@ -97,6 +99,10 @@ class Server(ServerContext):
         self._pause_all_until_ms = 0
         self._pause_writes_until_ms = 0
         self._failover_pause_until_ms = 0
+        self._shutdown_pause = False
+        self.exit_requested = trio.Event()
+        self.active_expire = True
+        """DEBUG SET-ACTIVE-EXPIRE."""
         self.plain = False
         """True when any ordinary client may take the hot path."""
         self.accepts_writes = False
@@ -139,6 +145,7 @@ class Server(ServerContext):
             and not settings.maxmemory
             and not (settings.min_replicas_to_write and settings.min_replicas_max_lag)
             and not self.saving.writes_refused
+            and not self._shutdown_pause
             and now_ms >= max(self._pause_writes_until_ms, self._failover_pause_until_ms)
         )
         self.keyspace.is_replica = self.replication_state.is_replica
@@ -201,6 +208,7 @@ class Server(ServerContext):
             parked.on_cancel()
         self.unwatch_all(client)
         self.monitors.remove(client)
+        self.stopping.forget(client)
         self.replication.session_closed(client, client.replica)
 
     def schedule_write(self, session: Session) -> None:
@@ -320,6 +328,8 @@ class Server(ServerContext):
 
     def is_paused(self, *, may_replicate: bool) -> bool:
         """Whether a request must wait for the end of a pause."""
+        if self._shutdown_pause:
+            return may_replicate
         if not (self._pause_all_until_ms or self._pause_writes_until_ms or self._failover_pause_until_ms):
             return False
         now_ms = clock.monotonic_ms()
@@ -399,8 +409,14 @@ class Server(ServerContext):
     def run(self, session: Session, row: Command, argv: list[bytes]) -> bytes | None:
         return self.dispatcher.run(session, row, argv)  # type: ignore[arg-type]
 
-    def shutdown(self, *, save: bool | None, now: bool = False, force: bool = False) -> None:
-        self.stopping.begin(save=save, now=now, force=force)
+    def pause_for_shutdown(self, *, paused: bool) -> None:
+        """Hold writes back while replicas catch up before the end."""
+        self._shutdown_pause = paused
+        self._pause_may_have_ended()
+
+    def request_exit(self) -> None:
+        """End the process once the loop gets its turn; everything that had to be done before is done."""
+        self.exit_requested.set()
 
 
 def _address_of(sock: socket.socket, unix_path: str, *, peer: bool) -> str:

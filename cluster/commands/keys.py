@@ -1,0 +1,460 @@
+"""Commands about keys, whatever their type (db.c, expire.c, OBJECT of object.c). Expiry replicates as PEXPIREAT or DEL."""
+
+from __future__ import annotations
+
+from cluster import errors
+from cluster.commands.arguments import expire_time_ms, parse_integer
+from cluster.commands.context import Session
+from cluster.commands.registry import command
+from cluster.errors import CommandError
+from cluster.keyspace import values
+from cluster.keyspace.database import SLOT_COUNT, Database, Value
+from cluster.keyspace.glob import compile_glob
+from cluster.resp.encode import (
+    EMPTY_ARRAY,
+    MINUS_ONE,
+    MINUS_TWO,
+    OK,
+    ONE,
+    ZERO,
+    array,
+    bulk,
+    bulk_array,
+    integer,
+    simple,
+)
+from cluster.slots.hashing import key_slot
+
+# Existence ------------------------------------------------------------------------------------------------------
+
+
+@command("del")
+def del_(client: Session, argv: list[bytes]) -> bytes:
+    return _delete(client, argv)
+
+
+@command("unlink")
+def unlink(client: Session, argv: list[bytes]) -> bytes:
+    return _delete(client, argv)
+
+
+def _delete(client: Session, argv: list[bytes]) -> bytes:
+    db = client.db
+    count = 0
+    for key in argv[1:]:
+        slot = key_slot(key)
+        if db.peek(key, slot) is not None:
+            db.delete(key, slot)
+            db.notify("g", b"del", key)
+            count += 1
+    return integer(count)
+
+
+@command("exists")
+def exists(client: Session, argv: list[bytes]) -> bytes:
+    read = client.db.read
+    return integer(sum(read(key, key_slot(key)) is not None for key in argv[1:]))
+
+
+@command("touch")
+def touch(client: Session, argv: list[bytes]) -> bytes:
+    read = client.db.read
+    return integer(sum(read(key, key_slot(key)) is not None for key in argv[1:]))
+
+
+@command("type")
+def type_(client: Session, argv: list[bytes]) -> bytes:
+    value = client.db.peek(argv[1], client.slot)
+    return simple(b"none" if value is None else values.type_name(value))
+
+
+@command("randomkey")
+def randomkey(client: Session, argv: list[bytes]) -> bytes:
+    return client.proto.bulk_or_null(client.db.random_key())
+
+
+# Expiry ---------------------------------------------------------------------------------------------------------
+
+
+@command("ttl")
+def ttl(client: Session, argv: list[bytes]) -> bytes:
+    return _time_to_live(client, argv[1], in_seconds=True, absolute=False)
+
+
+@command("pttl")
+def pttl(client: Session, argv: list[bytes]) -> bytes:
+    return _time_to_live(client, argv[1], in_seconds=False, absolute=False)
+
+
+@command("expiretime")
+def expiretime(client: Session, argv: list[bytes]) -> bytes:
+    return _time_to_live(client, argv[1], in_seconds=True, absolute=True)
+
+
+@command("pexpiretime")
+def pexpiretime(client: Session, argv: list[bytes]) -> bytes:
+    return _time_to_live(client, argv[1], in_seconds=False, absolute=True)
+
+
+def _time_to_live(client: Session, key: bytes, *, in_seconds: bool, absolute: bool) -> bytes:
+    db = client.db
+    if db.read(key, client.slot) is None:
+        return MINUS_TWO
+    at_ms = db.expire_at(key)
+    if at_ms is None:
+        return MINUS_ONE
+    left_ms = at_ms if absolute else max(at_ms - db.keyspace.now_ms, 0)
+    return integer((left_ms + 500) // 1000 if in_seconds else left_ms)
+
+
+@command("expire")
+def expire(client: Session, argv: list[bytes]) -> bytes:
+    return _expire(client, argv, in_seconds=True, relative_to_ms=client.db.keyspace.now_ms)
+
+
+@command("pexpire")
+def pexpire(client: Session, argv: list[bytes]) -> bytes:
+    return _expire(client, argv, in_seconds=False, relative_to_ms=client.db.keyspace.now_ms)
+
+
+@command("expireat")
+def expireat(client: Session, argv: list[bytes]) -> bytes:
+    return _expire(client, argv, in_seconds=True, relative_to_ms=0)
+
+
+@command("pexpireat")
+def pexpireat(client: Session, argv: list[bytes]) -> bytes:
+    return _expire(client, argv, in_seconds=False, relative_to_ms=0)
+
+
+def _parse_expire_conditions(words: list[bytes]) -> set[bytes]:
+    """NX, XX, GT, LT. Raises CommandError for an unknown word or a pair that excludes itself."""
+    conditions = set()
+    for word in words:
+        condition = word.upper()
+        if condition not in (b"NX", b"XX", b"GT", b"LT"):
+            raise CommandError(b"ERR Unsupported option %b" % word)
+        conditions.add(condition)
+    if b"NX" in conditions and len(conditions) > 1:
+        raise CommandError(b"ERR NX and XX, GT or LT options at the same time are not compatible")
+    if {b"GT", b"LT"} <= conditions:
+        raise CommandError(b"ERR GT and LT options at the same time are not compatible")
+    return conditions
+
+
+def _condition_holds(conditions: set[bytes], current_ms: int | None, at_ms: int) -> bool:
+    """No expiry counts as an infinite one."""
+    return not (
+        (b"NX" in conditions and current_ms is not None)
+        or (b"XX" in conditions and current_ms is None)
+        or (b"GT" in conditions and (current_ms is None or at_ms <= current_ms))
+        or (b"LT" in conditions and current_ms is not None and at_ms >= current_ms)
+    )
+
+
+def _expire(client: Session, argv: list[bytes], *, in_seconds: bool, relative_to_ms: int) -> bytes:
+    conditions = _parse_expire_conditions(argv[3:])
+    at_ms = expire_time_ms(
+        parse_integer(argv[2]),
+        in_seconds=in_seconds,
+        relative_to_ms=relative_to_ms,
+        command=client.server.commands.find(argv[0]).name,  # type: ignore[union-attr]
+    )
+    db, key = client.db, argv[1]
+    if db.peek(key, client.slot) is None or not _condition_holds(conditions, db.expire_at(key), at_ms):
+        return ZERO
+    keyspace = db.keyspace
+    if at_ms <= keyspace.now_ms and not keyspace.is_replica and not client.server.loading:
+        db.delete(key, client.slot)
+        client.effects = [[b"DEL", key]]
+        db.notify("g", b"del", key)
+        return ONE
+    db.set_expiry(key, at_ms)
+    db.changed(key)
+    client.effects = [[b"PEXPIREAT", key, b"%d" % at_ms, *argv[3:]]]
+    db.notify("g", b"expire", key)
+    return ONE
+
+
+@command("persist")
+def persist(client: Session, argv: list[bytes]) -> bytes:
+    db, key = client.db, argv[1]
+    if db.peek(key, client.slot) is None or not db.persist(key):
+        return ZERO
+    db.changed(key)
+    db.notify("g", b"persist", key)
+    return ONE
+
+
+# Renaming and copying -------------------------------------------------------------------------------------------
+
+
+@command("rename")
+def rename(client: Session, argv: list[bytes]) -> bytes:
+    return OK if _rename(client, argv, only_if_absent=False) else ZERO
+
+
+@command("renamenx")
+def renamenx(client: Session, argv: list[bytes]) -> bytes:
+    return ONE if _rename(client, argv, only_if_absent=True) else ZERO
+
+
+def _rename(client: Session, argv: list[bytes], *, only_if_absent: bool) -> bool:
+    db, source, target = client.db, argv[1], argv[2]
+    source_slot, target_slot = key_slot(source), key_slot(target)
+    value = db.peek(source, source_slot)
+    if value is None:
+        raise CommandError(errors.NO_SUCH_KEY)
+    if source == target:
+        return not only_if_absent
+    if db.peek(target, target_slot) is not None and only_if_absent:
+        return False
+    at_ms = db.expire_at(source)
+    db.remove(source, source_slot)
+    db.touched(source)
+    _place(db, target, target_slot, value, at_ms)
+    db.notify("g", b"rename_from", source)
+    db.notify("g", b"rename_to", target)
+    return True
+
+
+def _place(db: Database, key: bytes, slot: int, value: Value, at_ms: int | None) -> None:
+    """Store a value under a name, replacing what was there, with its expiry."""
+    db.put(key, slot, value)
+    if at_ms is not None:
+        db.set_expiry(key, at_ms)
+
+
+def database_by_index(client: Session, text: bytes, message: bytes = errors.DB_INDEX_OUT_OF_RANGE) -> Database:
+    """The database that an argument names. Raises CommandError."""
+    index = parse_integer(text)
+    databases = client.db.keyspace.databases
+    if not 0 <= index < len(databases):
+        raise CommandError(message)
+    return databases[index]
+
+
+@command("copy")
+def copy(client: Session, argv: list[bytes]) -> bytes:
+    db = target_db = client.db
+    replace = False
+    words = iter(argv[3:])
+    for word in words:
+        option = word.upper()
+        if option == b"REPLACE":
+            replace = True
+        elif option == b"DB" and (index := next(words, None)) is not None:
+            if client.server.cluster is not None and parse_integer(index) != 0:
+                raise CommandError(b"ERR Copying to another database is not allowed in cluster mode")
+            target_db = database_by_index(client, index)
+        else:
+            raise CommandError(errors.SYNTAX)
+    source, target = argv[1], argv[2]
+    if db is target_db and source == target:
+        raise CommandError(errors.SAME_OBJECT)
+    value = db.read(source, key_slot(source))
+    target_slot = key_slot(target)
+    if value is None or (target_db.peek(target, target_slot) is not None and not replace):
+        return ZERO
+    _place(target_db, target, target_slot, values.copy(value), db.expire_at(source))
+    target_db.notify("g", b"copy_to", target)
+    return ONE
+
+
+@command("move")
+def move(client: Session, argv: list[bytes]) -> bytes:
+    if client.server.cluster is not None:
+        raise CommandError(b"ERR MOVE is not allowed in cluster mode")
+    db, key, slot = client.db, argv[1], client.slot
+    target_db = database_by_index(client, argv[2])
+    if target_db is db:
+        raise CommandError(errors.SAME_OBJECT)
+    value = db.peek(key, slot)
+    if value is None or target_db.peek(key, slot) is not None:
+        return ZERO
+    at_ms = db.expire_at(key)
+    _place(target_db, key, slot, value, at_ms)
+    db.remove(key, slot)
+    db.touched(key)
+    db.notify("g", b"move_from", key)
+    target_db.notify("g", b"move_to", key)
+    return ONE
+
+
+# Walking the keyspace -------------------------------------------------------------------------------------------
+
+
+@command("keys")
+def keys(client: Session, argv: list[bytes]) -> bytes:
+    db = client.db
+    matches = compile_glob(argv[1])
+    return bulk_array([key for key, _value in db.items() if matches(key) and not _hidden(db, key)])
+
+
+def _hidden(db: Database, key: bytes) -> bool:
+    return bool(db.expires) and db.is_expired(key)
+
+
+def parse_cursor(text: bytes) -> int:
+    """A SCAN cursor. Raises CommandError."""
+    if not text.isdigit() or len(text) > 20 or int(text) > 2**64 - 1:
+        raise CommandError(errors.INVALID_CURSOR)
+    return int(text)
+
+
+@command("scan")
+def scan(client: Session, argv: list[bytes]) -> bytes:
+    """The cursor is the first slot not yet walked: a key that is there throughout is in a slot that is walked."""
+    cursor = parse_cursor(argv[1])
+    count, pattern, wanted_type = 10, None, None
+    words = iter(argv[2:])
+    for word in words:
+        option, argument = word.upper(), next(words, None)
+        if argument is None:
+            raise CommandError(errors.SYNTAX)
+        if option == b"COUNT":
+            count = parse_integer(argument)
+            if count < 1:
+                raise CommandError(errors.SYNTAX)
+        elif option == b"MATCH":
+            pattern = argument
+        elif option == b"TYPE":
+            wanted_type = argument.lower()
+        else:
+            raise CommandError(errors.SYNTAX)
+    db = client.db
+    found: list[bytes] = []
+    slot = cursor
+    while slot < SLOT_COUNT and len(found) < count:
+        found.extend(db.slots[slot])
+        slot += 1
+    if pattern is not None and pattern != b"*":
+        found = list(filter(compile_glob(pattern), found))
+    visible = []
+    for key in found:
+        value = db.peek(key, key_slot(key))
+        if value is not None and (wanted_type is None or values.type_name(value) == wanted_type):
+            visible.append(key)
+    return array([bulk(b"%d" % (slot if slot < SLOT_COUNT else 0)), bulk_array(visible) if visible else EMPTY_ARRAY])
+
+
+@command("dbsize")
+def dbsize(client: Session, argv: list[bytes]) -> bytes:
+    return integer(len(client.db))
+
+
+def _parse_flush_mode(argv: list[bytes]) -> None:
+    """FLUSHDB and FLUSHALL take ASYNC or SYNC; both are done at once here. Raises CommandError."""
+    if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() not in (b"ASYNC", b"SYNC")):
+        raise CommandError(errors.SYNTAX)
+
+
+@command("flushdb")
+def flushdb(client: Session, argv: list[bytes]) -> bytes:
+    _parse_flush_mode(argv)
+    _empty(client, client.db)
+    client.effects = [argv]
+    return OK
+
+
+@command("flushall")
+def flushall(client: Session, argv: list[bytes]) -> bytes:
+    _parse_flush_mode(argv)
+    for db in client.db.keyspace.databases:
+        _empty(client, db)
+    client.effects = [argv]
+    client.server.saving.all_data_flushed()
+    return OK
+
+
+def _empty(client: Session, db: Database) -> None:
+    client.server.watches.database_emptied(db)
+    db.keyspace.dirty += db.clear() or 1
+
+
+@command("swapdb")
+def swapdb(client: Session, argv: list[bytes]) -> bytes:
+    if client.server.cluster is not None:
+        raise CommandError(b"ERR SWAPDB is not allowed in cluster mode")
+    first = parse_integer(argv[1], b"ERR invalid first DB index")
+    second = parse_integer(argv[2], b"ERR invalid second DB index")
+    databases = client.db.keyspace.databases
+    if not (0 <= first < len(databases) and 0 <= second < len(databases)):
+        raise CommandError(errors.DB_INDEX_OUT_OF_RANGE)
+    watches = client.server.watches
+    for index in (first, second):
+        watches.database_emptied(databases[index])
+    databases[first].swap_contents(databases[second])
+    for index in (first, second):
+        watches.database_emptied(databases[index])
+    client.db.keyspace.dirty += 1
+    return OK
+
+
+# OBJECT ---------------------------------------------------------------------------------------------------------
+
+
+@command("object|encoding")
+def object_encoding(client: Session, argv: list[bytes]) -> bytes:
+    value = _object(client, argv)
+    return client.proto.null if value is None else bulk(values.encoding(value))
+
+
+@command("object|refcount")
+def object_refcount(client: Session, argv: list[bytes]) -> bytes:
+    return client.proto.null if _object(client, argv) is None else ONE
+
+
+@command("object|idletime")
+def object_idletime(client: Session, argv: list[bytes]) -> bytes:
+    if _object(client, argv) is None:
+        return client.proto.null
+    if b"lfu" in client.server.settings.maxmemory_policy.encode():
+        raise CommandError(
+            b"ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between "
+            b"policies at runtime LRU and LFU data will take some time to adjust."
+        )
+    return ZERO
+
+
+@command("object|freq")
+def object_freq(client: Session, argv: list[bytes]) -> bytes:
+    if _object(client, argv) is None:
+        return client.proto.null
+    if b"lfu" not in client.server.settings.maxmemory_policy.encode():
+        raise CommandError(
+            b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
+            b"switching between policies at runtime LRU and LFU data will take some time to adjust."
+        )
+    return ZERO
+
+
+def _object(client: Session, argv: list[bytes]) -> Value | None:
+    return client.db.peek(argv[2], key_slot(argv[2]))
+
+
+@command("object|help")
+def object_help(client: Session, argv: list[bytes]) -> bytes:
+    return help_reply(
+        b"OBJECT",
+        [
+            b"ENCODING <key>",
+            b"    Return the kind of internal representation used in order to store the value",
+            b"    associated with a <key>.",
+            b"FREQ <key>",
+            b"    Return the access frequency index of the <key>. The returned integer is",
+            b"    proportional to the logarithm of the recent access frequency of the key.",
+            b"IDLETIME <key>",
+            b"    Return the idle time of the <key>, that is the approximated number of",
+            b"    seconds elapsed since the last access to the key.",
+            b"REFCOUNT <key>",
+            b"    Return the number of references of the value associated with the specified",
+            b"    <key>.",
+        ],
+    )
+
+
+def help_reply(container: bytes, lines: list[bytes]) -> bytes:
+    """The answer of ``<container> HELP``: a title, the lines, and HELP itself (addReplyHelp)."""
+    title = b"%b <subcommand> [<arg> [value] [opt] ...]. Subcommands are:" % container
+    return array([simple(line) for line in [title, *lines, b"HELP", b"    Print this help."]])

@@ -1,0 +1,103 @@
+"""Housekeeping, ``hz`` times a second and once a second (serverCron in server.c).
+
+Each job is one row of a table with its period; a job that raises is logged and the others go on. Units: ms.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from cluster import clock
+from cluster.keyspace.expiry import expire_due
+from cluster.node.memory import resident_bytes
+
+if TYPE_CHECKING:
+    from cluster.node.server import Server
+
+ACTIVE_EXPIRE_BUDGET_US = 25_000
+"""At most a quarter of the time between two rounds (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC)."""
+
+
+class Cron:
+    """The periodic jobs of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._jobs: list[tuple[int, Callable[[], None]]] = [
+            (100, self._expire),
+            (100, self._sample_rates),
+            (100, server.saving.check_child),
+            (100, server.stopping.check),
+            (1000, self._drop_idle_clients),
+            (1000, server.saving.check_save_points),
+            (1000, server.replication.cron),
+            (1000, self._note_memory),
+            (1000, server.refresh_plain),
+        ]
+        self._due_ms = [0] * len(self._jobs)
+        self.paused = False
+        """DEBUG PAUSE-CRON."""
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        while True:
+            await trio.sleep(1 / max(1, min(self._server.settings.hz, 500)))
+            if not self.paused:
+                self.run_due(clock.monotonic_ms())
+
+    def run_due(self, now_ms: int) -> None:
+        """Run the jobs whose time has come."""
+        server = self._server
+        server.keyspace.now_ms = clock.unix_ms()
+        server.now_ms = now_ms
+        for index, (period_ms, job) in enumerate(self._jobs):
+            if now_ms < self._due_ms[index]:
+                continue
+            self._due_ms[index] = now_ms + period_ms - 5  # A round that comes a little early still counts.
+            try:
+                job()
+            except Exception:
+                server.statistics.internal_errors += 1
+                for line in traceback.format_exc().splitlines():
+                    server.log.warning(line)
+        if server.keyspace.effects:
+            server.dispatcher.end_unit()
+        server.reactor.request_flush()
+
+    def _expire(self) -> None:
+        server = self._server
+        if server.active_expire and not server.writes_are_paused() and not server.loading:
+            if expire_due(server.keyspace, ACTIVE_EXPIRE_BUDGET_US):
+                server.statistics.expired_time_cap_reached += 1
+
+    def _sample_rates(self) -> None:
+        server = self._server
+        now_ms = clock.monotonic_ms()
+        server.meters["commands"].sample(server.statistics.commands, now_ms)
+        server.meters["input"].sample(server.statistics.net_input_bytes, now_ms)
+        server.meters["output"].sample(server.statistics.net_output_bytes, now_ms)
+
+    def _drop_idle_clients(self) -> None:
+        server = self._server
+        now_ms = clock.monotonic_ms()
+        seconds = server.settings.timeout
+        for client in list(server.sessions.values()):
+            if client.replica is not None or client.is_master_link:
+                continue
+            if seconds and client.parked is None and now_ms - client.last_active_ms > seconds * 1000:
+                server.log.verbose("Closing idle client")
+                server.reactor.disconnect(client)
+            elif client.unsent_bytes and server.exceeds_output_limit(client, now_ms):
+                server.log.warning(
+                    f"Client {server.describe_client(client)} scheduled to be closed ASAP for overcoming of output "
+                    "buffer limits."
+                )
+                server.reactor.disconnect(client)
+
+    def _note_memory(self) -> None:
+        statistics = self._server.statistics
+        statistics.peak_memory_bytes = max(statistics.peak_memory_bytes, resident_bytes())

@@ -1,0 +1,119 @@
+"""What replication asks of the server (cluster.replication.host): sessions, snapshots, the link to the master, the role.
+
+One thin adapter: every decision is in cluster.replication, every mechanism in the reactor, saving.py, replica_link.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from cluster.replication.host import BufferLimits, LogLevel, ReplicaSession, SaveInfo
+from cluster.replication.replica import RdbRequirement, Replica
+from cluster.resp.encode import error
+
+if TYPE_CHECKING:
+    from cluster.node.server import Server
+
+_FOREVER_MS = 1 << 60
+
+
+class ReplicationHost:
+    """Implements FeedHost, SnapshotHost and RoleHost for one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._link: Any = None
+        """The running cluster.node.replica_link.ReplicaLink, or None."""
+
+    def log(self, level: LogLevel, text: str) -> None:
+        getattr(self._server.log, level)(text)
+
+    # Replicas -----------------------------------------------------------------------------------------------
+
+    def replica_limits(self) -> BufferLimits:
+        limit = self._server.settings.client_output_buffer_limit["replica"]
+        return BufferLimits(limit.hard_bytes, limit.soft_bytes, limit.soft_seconds)
+
+    def close_replica(self, replica: Replica) -> None:
+        self._server.close_session(replica.session)  # type: ignore[arg-type]
+
+    def close_when_sent(self, replica: Replica) -> None:
+        self._server.close_session(replica.session, after_reply=True)  # type: ignore[arg-type]
+
+    def refuse_replica(self, replica: Replica, message: bytes) -> None:
+        replica.session.push(error(message))
+        self.close_when_sent(replica)
+
+    def describe_session(self, session: ReplicaSession) -> str:
+        return self._server.describe_client(session)  # type: ignore[arg-type]
+
+    def feed_activity_changed(self, active: bool) -> None:
+        self._server.keyspace.followed = active
+
+    # Snapshots ----------------------------------------------------------------------------------------------
+
+    def child_is_active(self) -> bool:
+        return self._server.saving.child_is_active()
+
+    def disk_snapshot_is_running(self) -> bool:
+        return self._server.saving.disk_snapshot_is_running()
+
+    def stream_snapshot_is_running(self) -> bool:
+        return self._server.saving.stream_snapshot_is_running()
+
+    def start_disk_snapshot(self, info: SaveInfo) -> bool:
+        return self._server.saving.start_disk_snapshot(info)
+
+    def start_stream_snapshot(self, info: SaveInfo, replicas: list[Replica], requirement: RdbRequirement) -> bool:
+        return self._server.saving.start_stream_snapshot(info, replicas, requirement)
+
+    def send_snapshot_file(self, replica: Replica) -> bool:
+        return self._server.saving.send_snapshot_file(replica)
+
+    def kill_snapshot_child(self) -> None:
+        self._server.saving.kill_child()
+
+    # The master ---------------------------------------------------------------------------------------------
+
+    def follow_configured_master(self) -> None:
+        """The replicaof directive, once the data is loaded."""
+        address = self._server.settings.replicaof
+        if address is not None and self._server.cluster is None:
+            self._server.replication.set_master(address.host, address.port)
+
+    def connect_to_master(self) -> None:
+        from cluster.node.replica_link import ReplicaLink
+
+        self.drop_master_link()
+        self._link = ReplicaLink(self._server)
+        self._link.start(self._server.nursery)
+
+    def drop_master_link(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def send_to_master(self, data: bytes) -> None:
+        if self._link is not None:
+            self._link.send(data)
+
+    # The role -----------------------------------------------------------------------------------------------
+
+    def role_changed(self) -> None:
+        self._server.refresh_plain()
+
+    def unblock_clients(self) -> None:
+        self._server.unblock_all()
+
+    def pause_writes(self) -> None:
+        self._server.pause_for_failover(_FOREVER_MS)
+
+    def resume_writes(self) -> None:
+        self._server.pause_for_failover(None)
+
+    def writes_paused(self) -> bool:
+        return self._server.writes_are_paused()
+
+    def manual_failover_in_progress(self) -> bool:
+        cluster = self._server.cluster
+        return cluster is not None and cluster.manual_failover_end_ms != 0
