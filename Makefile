@@ -9,13 +9,16 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup six-node six-node-stop test check format bench clean distclean redis
+.PHONY: help setup six-node six-node-status six-node-stop test check format bench clean distclean redis
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 six-node: $(VENV)/.runtime  ## start a cluster of six nodes on this machine and show what to try next
 	@$(BIN)/python examples/six-node/six_node.py start
+
+six-node-status: $(VENV)/.runtime  ## who is master and who is replica in the example
+	@$(BIN)/python examples/six-node/six_node.py status
 
 six-node-stop:  ## stop the six nodes, keeping their data
 	@if [ -x $(BIN)/python ]; then $(BIN)/python examples/six-node/six_node.py stop; fi
