@@ -1,0 +1,87 @@
+"""The process title: ``proc-title-template`` filled in, and shown by ps.
+
+Source      ``expandProcTitleTemplate`` in server.c, ``sdstemplate`` in sds.c. ``{{`` stands for one brace.
+System      ps reads a process's arguments from its own memory, between two addresses that /proc/self/stat tells. The
+            title is written there; one that does not fit is cut, because the environment follows right behind.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from cluster.settings import Settings
+
+_STAT_ARG_START, _STAT_ARG_END = 47, 48  # Counted from 0, see proc(5).
+
+
+def set_title(
+    settings: Settings, *, title: str | None = None, config_path: str | None = None, sentinel_mode: bool = False
+) -> bool:
+    """Show the title in ps; ``title`` is the program's name unless given. False where the system does not allow it."""
+    text = expand_title(
+        settings.proc_title_template,
+        settings,
+        title=sys.argv[0] if title is None else title,
+        config_path=config_path,
+        sentinel_mode=sentinel_mode,
+    )
+    if not text:
+        return False
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            # The name may hold blanks and parentheses; what follows the last one are fields 3 and on.
+            fields = file.read().rpartition(b")")[2].split()
+        start, end = int(fields[_STAT_ARG_START - 2]), int(fields[_STAT_ARG_END - 2])
+        room = end - start
+        if room < 2:
+            return False
+        memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            written = text.encode("utf-8", "surrogateescape")[: room - 1]
+            return os.pwrite(memory, written.ljust(room, b"\0"), start) == room
+        finally:
+            os.close(memory)
+    except (OSError, IndexError, ValueError):
+        return False
+
+
+def expand_title(
+    template: str, settings: Settings, *, title: str, config_path: str | None = None, sentinel_mode: bool = False
+) -> str | None:
+    """The title to show; None when the template has an unclosed brace or names an unknown variable."""
+    variables = _variables(settings, title, config_path, sentinel_mode)
+    pieces = []
+    rest = template
+    while rest:
+        before, brace, rest = rest.partition("{")
+        pieces.append(before)
+        if not brace:
+            break
+        if rest.startswith("{"):
+            pieces.append("{")
+            rest = rest[1:]
+            continue
+        name, closing, rest = rest.partition("}")
+        if not closing or name not in variables:
+            return None
+        pieces.append(variables[name])
+    return "".join(pieces).strip(" ")
+
+
+def _variables(settings: Settings, title: str, config_path: str | None, sentinel_mode: bool) -> dict[str, str]:
+    if settings.port or settings.tls_port:
+        address = settings.bind[0] if settings.bind else "*"
+        listen_address = f"{address}:{settings.port or settings.tls_port}"
+    else:
+        listen_address = f"unixsocket:{settings.unixsocket}"
+    mode = "[cluster]" if settings.cluster_enabled else "[sentinel]" if sentinel_mode else ""
+    return {
+        "title": title,
+        "listen-addr": listen_address,
+        "server-mode": mode,
+        "config-file": config_path or "-",
+        "port": str(settings.port),
+        "tls-port": str(settings.tls_port),
+        "unixsocket": settings.unixsocket,
+    }
