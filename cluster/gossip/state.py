@@ -202,8 +202,9 @@ class ElectionState:
 
     start_ms: int = 0
     """When the votes are (or were) asked for; 0: no election yet."""
-    vote_count: int = 0
     is_requested: bool = False
+    """Votes for ``epoch`` were asked for, and count."""
+    voters: set[Node] = attrs.field(factory=set)
     rank: int = 0
     epoch: int = 0
     cant_failover: CantFailover = CantFailover.NONE
