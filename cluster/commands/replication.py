@@ -7,6 +7,8 @@ failoverCommand). Units: milliseconds, stream offsets in bytes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, cast
+
 from cluster import clock, errors
 from cluster.commands.arguments import parse_integer
 from cluster.commands.context import Parked, ServerContext, Session
@@ -26,7 +28,10 @@ from cluster.replication.replica import (
 )
 from cluster.replication.state import FailoverState
 from cluster.resp.encode import OK, array, bulk, integer
-from cluster.resp.parser import split_inline
+from cluster.resp.parser import split_words
+
+if TYPE_CHECKING:
+    from cluster.replication.host import ReplicaSession
 
 _ANNOUNCED_IP_BYTES_MAX = 256
 _PORT_MAX = 65535
@@ -38,6 +43,16 @@ _PORT_MAX = 65535
 @command("replicaof")
 def replicaof(client: Session, argv: list[bytes]) -> bytes:
     """REPLICAOF host port | NO ONE"""
+    return _replicaof(client, argv)
+
+
+@command("slaveof")
+def slaveof(client: Session, argv: list[bytes]) -> bytes:
+    """The former name of REPLICAOF."""
+    return _replicaof(client, argv)
+
+
+def _replicaof(client: Session, argv: list[bytes]) -> bytes:
     server = client.server
     replication = server.replication
     if server.settings.cluster_enabled:
@@ -65,12 +80,6 @@ def replicaof(client: Session, argv: list[bytes]) -> bytes:
     replication.set_master(host, port)
     server.log.notice(f"REPLICAOF {host}:{port} enabled (user request from '{_describe(server, client)}')")
     return OK
-
-
-@command("slaveof")
-def slaveof(client: Session, argv: list[bytes]) -> bytes:
-    """The former name of REPLICAOF."""
-    return replicaof(client, argv)
 
 
 @command("role")
@@ -201,7 +210,7 @@ def replconf(client: Session, argv: list[bytes]) -> bytes | None:
         handler = _REPLCONF_OPTIONS.get(name)
         if handler is None:
             raise CommandError(b"ERR Unrecognized REPLCONF option: " + option)
-        handler(feed.announcement(client), value)
+        handler(feed.announcement(client.id), value)
     return OK
 
 
@@ -239,7 +248,7 @@ def _rdb_only(announced: Announcement, value: bytes) -> None:
 
 
 def _rdb_filter_only(announced: Announcement, value: bytes) -> None:
-    filters = split_inline(value)
+    filters = split_words(value)
     if filters is None:
         raise CommandError(b"ERR Missing rdb-filter-only values")
     announced.requirement |= RdbRequirement.EXCLUDE_DATA | RdbRequirement.EXCLUDE_FUNCTIONS
@@ -269,9 +278,9 @@ def psync(client: Session, argv: list[bytes]) -> bytes | None:
     replid = argv[1].decode("utf-8", "backslashreplace")
     if len(argv) > 3 and argv[3].lower() == b"failover":
         _take_over(client, replid)
-    announced = server.feed.announcement(client)
+    announced = server.feed.announcement(client.id)
     _check_may_synchronise(client, announced)
-    name = replica_name(client, announced)  # type: ignore[arg-type]
+    name = replica_name(_connection(client), announced)
     server.log.notice(f"Replica {name} asks for synchronization")
     try:
         offset = parse_integer(argv[2])
@@ -303,9 +312,9 @@ def sync(client: Session, argv: list[bytes]) -> bytes | None:
     """SYNC: the old way to ask for everything; no offsets, no acknowledgements (redis-cli --rdb still uses it)."""
     if client.replica is not None:
         return None
-    announced = client.server.feed.announcement(client)
+    announced = client.server.feed.announcement(client.id)
     _check_may_synchronise(client, announced)
-    name = replica_name(client, announced)  # type: ignore[arg-type]
+    name = replica_name(_connection(client), announced)
     client.server.log.notice(f"Replica {name} asks for synchronization")
     _synchronise_fully(client, announced, pre_psync=True)
     return None
@@ -330,7 +339,7 @@ def _check_may_synchronise(client: Session, announced: Announcement) -> None:
         raise CommandError(b"NOMASTERLINK Can't SYNC while failing over")
     if state.is_replica and not state.link_up:
         raise CommandError(b"NOMASTERLINK Can't SYNC while not connected with my master")
-    if client.output_bytes():  # type: ignore[attr-defined]
+    if _connection(client).output_bytes():
         raise CommandError(b"ERR SYNC and PSYNC are invalid with pending output")
     if announced.requirement is not RdbRequirement.NONE and Capability.EOF not in announced.capabilities:
         raise CommandError(b"ERR Filtered replica requires EOF capability")
@@ -339,7 +348,7 @@ def _check_may_synchronise(client: Session, announced: Announcement) -> None:
 def _become_replica(client: Session, announced: Announcement, state: ReplicaState) -> Replica:
     now_ms = clock.monotonic_ms()
     replica = Replica(
-        session=client,  # type: ignore[arg-type]
+        session=_connection(client),
         announced=announced,
         state=state,
         since_ms=now_ms,
@@ -357,5 +366,9 @@ def _synchronise_fully(client: Session, announced: Announcement, *, pre_psync: b
 
 
 def _describe(server: ServerContext, client: Session) -> str:
-    description: str = server.describe_client(client)  # type: ignore[attr-defined]
-    return description
+    return server.describe_client(client)
+
+
+def _connection(client: Session) -> ReplicaSession:
+    """Who sends PSYNC has a connection; only there are sessions more than a Session."""
+    return cast("ReplicaSession", client)

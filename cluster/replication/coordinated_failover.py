@@ -29,12 +29,7 @@ class CoordinatedFailover:
     def __init__(self, replication: Replication) -> None:
         self._replication = replication
         self._target: tuple[str, int] | None = None
-        self._deadline_ms: int | None = None
         self._force = False
-
-    @property
-    def has_deadline(self) -> bool:
-        return self._deadline_ms is not None
 
     def start(self, target: tuple[str, int] | None, timeout_ms: int, force: bool, now_ms: int) -> None:
         """Begin; raises FailoverRefused. ``timeout_ms`` 0: wait for ever."""
@@ -57,7 +52,7 @@ class CoordinatedFailover:
                 raise FailoverRefused("FAILOVER target replica is not online.")
             replication.host.log("notice", f"FAILOVER requested to {target[0]}:{target[1]}.")
         self._target = target
-        self._deadline_ms = now_ms + timeout_ms if timeout_ms else None
+        replication.state.failover_deadline_ms = now_ms + timeout_ms if timeout_ms else None
         self._force = force
         replication.state.failover = FailoverState.WAIT_FOR_SYNC
         replication.host.pause_writes()
@@ -76,7 +71,7 @@ class CoordinatedFailover:
     def finish(self) -> None:
         """The failover is over, well or badly."""
         self._target = None
-        self._deadline_ms = None
+        self._replication.state.failover_deadline_ms = None
         self._force = False
         self._replication.state.failover = FailoverState.NONE
         self._replication.host.resume_writes()
@@ -86,7 +81,8 @@ class CoordinatedFailover:
         replication = self._replication
         if replication.state.failover is not FailoverState.WAIT_FOR_SYNC:
             return
-        if self._deadline_ms is not None and self._deadline_ms <= now_ms:
+        deadline_ms = replication.state.failover_deadline_ms
+        if deadline_ms is not None and deadline_ms <= now_ms:
             if not self._force:
                 self.abort("Replica never caught up before timeout")
                 return

@@ -18,7 +18,7 @@ import attrs
 import hiredis
 
 from cluster.replication.backlog import MIN_SIZE_BYTES, Backlog
-from cluster.replication.host import FeedHost, ReplicaSession
+from cluster.replication.host import FeedHost
 from cluster.replication.replica import Announcement, Replica, ReplicaState
 from cluster.replication.state import ReplicationState
 from cluster.settings import Settings
@@ -202,13 +202,9 @@ class ReplicationFeed:
 
     # --- replicas come and go ----------------------------------------------------------------------------------------
 
-    def announcement(self, session: ReplicaSession) -> Announcement:
+    def announcement(self, session_id: int) -> Announcement:
         """What this connection told with REPLCONF; kept until :meth:`forget`."""
-        return self._announcements.setdefault(session.id, Announcement())
-
-    def announced(self, session: ReplicaSession) -> Announcement:
-        """The same to read: a connection that told nothing leaves no trace."""
-        return self._announcements.get(session.id) or Announcement()
+        return self._announcements.setdefault(session_id, Announcement())
 
     def add(self, replica: Replica) -> None:
         self.replicas.append(replica)
@@ -225,9 +221,9 @@ class ReplicationFeed:
         self.refresh_good_replicas(now_ms)
         self._refresh_active()
 
-    def forget(self, session: ReplicaSession) -> None:
+    def forget(self, session_id: int) -> None:
         """A connection closed: drop what it announced."""
-        self._announcements.pop(session.id, None)
+        self._announcements.pop(session_id, None)
 
     def put_online(self, replica: Replica, now_ms: int) -> bool:
         """The snapshot has been sent. False: the replica wanted nothing else and has to be disconnected."""
@@ -296,8 +292,10 @@ class ReplicationFeed:
         """REPLCONF ACK: the replica has processed the stream up to ``offset``."""
         replica.acknowledged_offset = max(replica.acknowledged_offset, offset)
         replica.ack_ms = now_ms
-        if replica.start_stream_on_ack and replica.state is ReplicaState.ONLINE:
+        if replica.state is ReplicaState.ONLINE:
             replica.start_stream_on_ack = False
+        elif replica.state is ReplicaState.WAIT_BGSAVE_END:
+            replica.acknowledged_early = True
 
     def replicas_acked(self, offset: int) -> int:
         """How many online replicas have acknowledged the stream up to ``offset``."""
@@ -360,7 +358,8 @@ class ReplicationFeed:
 
     def _ping(self) -> None:
         # In the last phase of a manual failover the offsets of master and replica are being compared: leave them be.
-        if not self.host.manual_failover_in_progress():
+        holding_still = self.host.manual_failover_in_progress() or self.state.failover_deadline_ms is not None
+        if not (holding_still and self.host.writes_paused()):
             self.feed_without_database(_PING)
 
     def _keep_alive_or_drop(self, replica: Replica, now_ms: int, streaming: bool) -> None:
@@ -373,6 +372,8 @@ class ReplicationFeed:
             # A bare newline is no part of the stream: it only says that we are there.
             replica.session.push(b"\n")
         elif replica.state is ReplicaState.ONLINE:
+            # While it loads a snapshot it sends line ends, which are no commands.
+            replica.ack_ms = max(replica.ack_ms, replica.session.last_active_ms)
             if not replica.pre_psync and now_ms - replica.ack_ms > timeout_ms:
                 self._drop(replica, f"Disconnecting timedout replica (streaming sync): {replica.name}")
         elif (

@@ -183,7 +183,7 @@ class FullSync:
             "Waiting for REPLCONF ACK from slave to enable streaming",
         )
         if self.feed.put_online(replica, now_ms):
-            replica.start_stream_on_ack = True
+            replica.start_stream_on_ack = not replica.acknowledged_early
         else:
             self._drop(replica, None)
 

@@ -33,6 +33,8 @@ class ReplicaSession(Protocol):
     id: int
     address: str
     """``ip:port`` of the peer, or the path of a Unix socket."""
+    last_active_ms: int
+    """When the peer last sent anything."""
 
     def push(self, data: bytes) -> None:
         """Send bytes, after those pushed before."""

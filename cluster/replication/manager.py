@@ -17,10 +17,10 @@ from random import Random
 from cluster.replication.coordinated_failover import CoordinatedFailover
 from cluster.replication.feed import NO_DATABASE, ReplicationFeed
 from cluster.replication.full_sync import FullSync
-from cluster.replication.host import ReplicaSession, ReplicationHost
+from cluster.replication.host import ReplicationHost
 from cluster.replication.replica import Replica
 from cluster.replication.state import LinkState, ReplicationState, Transfer
-from cluster.settings import Settings
+from cluster.settings import MasterAddress, Settings
 
 
 class Replication:
@@ -47,16 +47,12 @@ class Replication:
         self.host.unblock_clients()
         self.cancel_link()
         state.master_host, state.master_port = host, port
+        self.settings.replicaof = MasterAddress(host, port)
         if was_master:
             self.discard_cached_master()
-            self.host.log(
-                "notice",
-                "Before turning into a replica, using my own master parameters to synthesize a cached master: I may "
-                "be able to synchronize with the new master with just a partial transfer.",
-            )
             # What was produced but not yet handed out belongs to the history that we claim to have.
             self.feed.settle()
-            state.cache_master_using_myself(self.clock_ms())
+            self._cache_myself()
             self.feed.role_changed()
             self.host.role_changed()
         state.link = LinkState.CONNECT
@@ -72,6 +68,7 @@ class Replication:
         self.cancel_link()
         self.feed.settle()
         state.master_host, state.master_port = None, 0
+        self.settings.replicaof = None
         self.discard_cached_master()
         self.host.log("warning", state.shift_replication_id())
         # They can go on at once, but must learn the new id.
@@ -83,6 +80,14 @@ class Replication:
         state.down_since_ms = None
         self.feed.role_changed()
         self.host.role_changed()
+
+    def _cache_myself(self, database: int = 0) -> None:
+        self.host.log(
+            "notice",
+            "Before turning into a replica, using my own master parameters to synthesize a cached master: I may be "
+            "able to synchronize with the new master with just a partial transfer.",
+        )
+        self.state.cache_master_using_myself(self.clock_ms(), database)
 
     def _cache_live_link(self) -> None:
         if self.state.master is not None:
@@ -193,17 +198,25 @@ class Replication:
 
     # --- start-up ----------------------------------------------------------------------------------------------------
 
-    def restore_history(self, replid: str, offset: int, stream_database: int) -> None:
+    def follow_at_start(self, host: str, port: int) -> None:
+        """The replicaof directive, before the data is loaded: a replica from the first moment; the cron connects."""
+        self.state.master_host, self.state.master_port = host, port
+        self.state.link = LinkState.CONNECT
+        self.feed.role_changed()
+        self.host.role_changed()
+
+    def restore_history(self, replid: str, offset: int, stream_database: int, as_replica: bool | None = None) -> None:
         """A snapshot loaded at start names the place in a stream at which it was taken.
 
-        A replica tries to go on from there. A master cannot (writes may have followed the snapshot, seen by replicas),
-        but replicas that have no more than the snapshot may go on with it.
+        A replica (by directive, or ``as_replica``: by what its cluster knows) tries to go on from there. A master
+        cannot: writes may have followed the snapshot that only replicas have seen. But a replica that has no more than
+        the snapshot may go on with it.
         """
         state = self.state
-        if state.is_replica:
+        if state.is_replica if as_replica is None else as_replica:
             state.replid = replid
             state.master_repl_offset = offset
-            state.cache_master_using_myself(self.clock_ms(), stream_database)
+            self._cache_myself(stream_database)
             return
         state.replid2 = replid
         state.second_repl_offset = offset + 1
@@ -255,9 +268,9 @@ class Replication:
 
     # --- replicas ----------------------------------------------------------------------------------------------------
 
-    def session_closed(self, session: ReplicaSession, replica: Replica | None) -> None:
+    def session_closed(self, session_id: int, replica: Replica | None) -> None:
         """A client connection is gone; ``replica`` is its record if it was one."""
-        self.feed.forget(session)
+        self.feed.forget(session_id)
         if replica is None or replica not in self.feed.replicas:
             return
         self.host.log("warning", f"Connection with replica {replica.name} lost.")

@@ -88,6 +88,8 @@ class Replica:
     """It used SYNC: it knows no offsets and never acknowledges, so it is never timed out for silence."""
     start_stream_on_ack: bool = False
     """The snapshot was streamed; its end is recognised more simply if nothing follows before the replica says ACK."""
+    acknowledged_early: bool = False
+    """It has loaded its snapshot before we knew that the snapshot was complete."""
     soft_limit_since_ms: int | None = None
     partial_write_since_ms: int | None = None
     """Diskless: since when the replica has not taken the bytes that all the others wait to go past."""

@@ -117,6 +117,7 @@ class ReplicationState:
     """When a link that had been up was lost; None before the first and while up."""
 
     failover: FailoverState = FailoverState.NONE
+    failover_deadline_ms: int | None = None
 
     def __attrs_post_init__(self) -> None:
         if not self.replid:

@@ -34,6 +34,7 @@ class StreamParser:
         "_buffer",
         "_bulk_length",
         "_end",
+        "_last_start",
         "_parts",
         "_parts_bytes",
         "_position",
@@ -47,6 +48,8 @@ class StreamParser:
         """Everything before this was given out by :meth:`release`."""
         self._end = 0
         """Where the last complete command ended."""
+        self._last_start = 0
+        """Where the command that was taken last began."""
         # The command that is being read: where to go on, and what is known of it.
         self._position = 0
         self._words = 0
@@ -75,6 +78,7 @@ class StreamParser:
         self._buffer = self._buffer[released:] + data if released < len(self._buffer) else data
         self._position -= released
         self._end -= released
+        self._last_start -= released
         self._released = 0
 
     def take(self) -> list[bytes] | None:
@@ -97,6 +101,7 @@ class StreamParser:
                 words -= 1
                 if words:
                     continue
+                self._last_start = self._end
                 self._position = self._end = position
                 self._words = 0
                 self._bulk_length = _BETWEEN
@@ -133,6 +138,12 @@ class StreamParser:
         """The bytes of the commands taken since the last call, with the line ends between them."""
         data = self._buffer[self._released : self._end]
         self._released = self._end
+        return data
+
+    def release_before_last(self) -> bytes:
+        """The same without the command taken last: what lay before it in the stream."""
+        data = self._buffer[self._released : self._last_start]
+        self._released = max(self._released, self._last_start)
         return data
 
     def _after_line_end(self, position: int) -> int:
