@@ -1,4 +1,5 @@
 """temporary"""
+
 from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.resp.encode import PONG, bulk

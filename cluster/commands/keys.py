@@ -1,4 +1,4 @@
-"""Commands about keys, whatever their type (db.c, expire.c, OBJECT of object.c). Expiry replicates as PEXPIREAT or DEL."""
+"""Commands about keys, whatever their type (db.c, expire.c, OBJECT). Expiry replicates as PEXPIREAT or DEL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command table: one row per command and subcommand, metadata recorded from the reference, handlers registered here.
+"""The command table: one row per command and subcommand; metadata recorded from the reference, handlers from here.
 
 A handler is declared with ``@command("client|setname")``; its arity, flags, key positions and ACL categories are those
 of Redis 7.0 (command_table.json, recorded by tools/record_command_table.py). A command without a handler is not in the

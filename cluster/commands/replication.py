@@ -28,7 +28,7 @@ from cluster.replication.replica import (
 )
 from cluster.replication.state import FailoverState
 from cluster.resp.encode import OK, array, bulk, integer
-from cluster.resp.parser import split_words
+from cluster.resp.parser import split_inline
 
 if TYPE_CHECKING:
     from cluster.replication.host import ReplicaSession
@@ -248,7 +248,7 @@ def _rdb_only(announced: Announcement, value: bytes) -> None:
 
 
 def _rdb_filter_only(announced: Announcement, value: bytes) -> None:
-    filters = split_words(value)
+    filters = split_inline(value)
     if filters is None:
         raise CommandError(b"ERR Missing rdb-filter-only values")
     announced.requirement |= RdbRequirement.EXCLUDE_DATA | RdbRequirement.EXCLUDE_FUNCTIONS

@@ -143,4 +143,3 @@ def _end_transaction(client: Session) -> None:
     client.transaction = None
     unwatch_all(client)
     client.refresh_plain()
-

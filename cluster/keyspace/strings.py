@@ -33,7 +33,7 @@ def to_bytes(value: StringValue) -> bytes:
         return value
     if type(value) is int:
         return b"%d" % value
-    return bytes(value)  # type: ignore[arg-type]
+    return bytes(value)
 
 
 def string_length(value: StringValue) -> int:

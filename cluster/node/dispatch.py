@@ -121,9 +121,8 @@ class Dispatcher:
                 if not fast_slots[slot]:
                     break
                 client.slot = slot
-            elif row.has_keys:
-                if not self._share_a_fast_slot(client, row, argv, fast_slots):
-                    break
+            elif row.has_keys and not self._share_a_fast_slot(client, row, argv, fast_slots):
+                break
             if row is not running:
                 if running is not None:
                     now_ns = clock_ns()

@@ -70,6 +70,18 @@ class Log:
         """What must not be missed; also the few lines that appear at every level."""
         self._line(WARNING, text)
 
+    def of_child(self, pid: int, level: str, text: str) -> None:
+        """A line that a child process asked for: under its own pid, role C."""
+        number = _LEVELS[level]
+        if _LEVELS[self._settings.loglevel] <= number:
+            mark = _LEVEL_MARKS[number].encode()
+            self._write(b"%d:C %b %b %b\n" % (pid, self._time(), mark, encode(text)[:_MESSAGE_BYTES_MAX]))
+            self._to_syslog(number, text)
+
+    def level_enabled(self, level: str) -> bool:
+        """Whether a line of this level would be written: ask before composing an expensive one."""
+        return _LEVELS[self._settings.loglevel] <= _LEVELS[level]
+
     def raw(self, text: str) -> None:
         """Several lines as they are, without prefix, at level notice: the logo, reports."""
         if _LEVELS[self._settings.loglevel] > NOTICE:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import select
 import selectors
-import sys
 from typing import Protocol
 
 READ = 1
@@ -40,7 +39,7 @@ class SelectorPoller:
         self._selector = selectors.DefaultSelector()
 
     def fileno(self) -> int:
-        return self._selector.fileno()  # type: ignore[attr-defined,no-any-return]
+        return self._selector.fileno()  # type: ignore[attr-defined]
 
     def register(self, fd: int, mask: int) -> None:
         self._selector.register(fd, _to_selector(mask))
@@ -68,6 +67,4 @@ def _to_selector(mask: int) -> int:
 
 def new_poller() -> Poller:
     """The best poller of this platform."""
-    if sys.platform == "linux":
-        return select.epoll()
-    return SelectorPoller()
+    return select.epoll() if hasattr(select, "epoll") else SelectorPoller()

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from cluster import __version__
 from cluster.errors import ConfigError
-from cluster.node.command_line import USAGE, Action, LaunchOptions, parse_command_line, version_line
+from cluster.node.command_line import HELP, Action, LaunchOptions, parse_command_line, version_line
 from cluster.node.config import Config
 from cluster.node.logging import Log, log_mode, log_start
-from cluster.settings import Settings
 
 if TYPE_CHECKING:
+    from cluster.settings import Settings
     from cluster.node.server import Server
 
 RESERVED_DESCRIPTORS = 32  # CONFIG_MIN_RESERVED_FDS
@@ -35,16 +35,15 @@ def run_process(argv: list[str]) -> int:
         print(version_line(__version__))
         return 0
     if options.action is Action.HELP:
-        print(USAGE, file=sys.stderr)
+        print(HELP, file=sys.stderr)
         return 1
-    settings = Settings()
-    log = Log(settings)
-    config = Config(settings, log, sentinel_mode=options.sentinel_mode)
     try:
-        config.load(options.config_path, from_stdin=options.from_stdin, overrides=options.overrides)
+        config = Config.load(options)
     except ConfigError as failure:
-        print(failure, file=sys.stderr)
+        if str(failure):
+            print(failure, file=sys.stderr)
         return 1
+    settings, log = config.settings, config.log
     supervised = settings.supervised not in ("no",)
     if settings.daemonize and not supervised:
         _daemonize()
@@ -91,7 +90,7 @@ async def _serve(server: Server) -> int:
 
     if EXTENSION_MISSING:
         server.log.warning(
-            "crcmod was installed without its C extension: CRC64 of snapshots is about 35 times slower than it could be. "
+            "crcmod was installed without its C extension: CRC64 is about 35 times slower than it could be. "
             "Install a C compiler and reinstall crcmod, or install anycrc."
         )
     cron = Cron(server)

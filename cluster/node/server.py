@@ -69,7 +69,7 @@ class Server(ServerContext):
         self.settings = config.settings
         self.log = log
         self.rng = random.Random(os.urandom(16))
-        self.run_id = "%040x" % self.rng.getrandbits(160)
+        self.run_id = f"{self.rng.getrandbits(160):040x}"
         self.started_ms = clock.monotonic_ms()
         self.now_ms = self.started_ms
         self.keyspace = Keyspace(1 if self.settings.cluster_enabled else self.settings.databases)
@@ -84,6 +84,9 @@ class Server(ServerContext):
         self.timers = Timers()
         self.reactor = Reactor(self)
         self.dispatcher = Dispatcher(self)
+        self.nursery: trio.Nursery
+        """Where tasks of this server run; set when the process serves."""
+        self.cron: Any = None
         self.monitors = MonitorFeed(self)
         self.watches = WatchTable(self)
         self.loading = False
@@ -209,12 +212,15 @@ class Server(ServerContext):
         self.unwatch_all(client)
         self.monitors.remove(client)
         self.stopping.forget(client)
-        self.replication.session_closed(client, client.replica)
+        self.replication.session_closed(client.id, client.replica)
 
     def schedule_write(self, session: Session) -> None:
         self.reactor.schedule_write(session)  # type: ignore[arg-type]
 
     def close_session(self, session: Session, *, after_reply: bool = False) -> None:
+        if session.is_master_link:
+            self.replication.link_lost()
+            return
         if after_reply:
             session.close_after_reply = True
             self.reactor.schedule_write(session)  # type: ignore[arg-type]
@@ -224,6 +230,12 @@ class Server(ServerContext):
     def describe_client(self, session: Session) -> str:
         """The session as one line of CLIENT LIST."""
         return describe(session, self.now_ms)  # type: ignore[arg-type]
+
+    def info(self, sections: set[bytes]) -> bytes:
+        """The text of INFO for the named sections."""
+        from cluster.node.info import info_text
+
+        return info_text(self, sections)
 
     def exceeds_output_limit(self, client: Client, now_ms: int) -> bool:
         """True when the client's unsent output is beyond client-output-buffer-limit for its class."""
@@ -378,7 +390,7 @@ class Server(ServerContext):
         """How a protected command is refused."""
         name = row.name
         return (
-            b"ERR %b command not allowed. If the enable-%b-command option is set to \"local\", you can run it from a "
+            b'ERR %b command not allowed. If the enable-%b-command option is set to "local", you can run it from a '
             b"local connection, otherwise you need to set this option in the configuration file, and then restart the "
             b"server." % (name.upper(), name)
         )

@@ -133,9 +133,7 @@ class Stopping:
             if not server.saving.save():
                 if not self._options.force:
                     server.log.warning("Error trying to save the DB, can't exit.")
-                    server.log.warning(
-                        "Errors trying to shut down the server. Check the logs for more information."
-                    )
+                    server.log.warning("Errors trying to shut down the server. Check the logs for more information.")
                     self._cancel()
                     return False
                 server.log.warning("Error trying to save the DB. Exit anyway.")
@@ -156,7 +154,8 @@ class Stopping:
                 f" lag={lag}, state={replica.state.info_name}."
             )
         if replicas:
-            server.log.notice(f"{len(replicas) - len(lagging)} of {len(replicas)} replicas are in sync when shutting down.")
+            in_step = len(replicas) - len(lagging)
+            server.log.notice(f"{in_step} of {len(replicas)} replicas are in sync when shutting down.")
 
     def _cancel(self) -> None:
         self._options = None
@@ -176,4 +175,3 @@ class Stopping:
                 os.unlink(settings.pidfile or "/var/run/redis.pid")
             except OSError:
                 pass
-

@@ -1,0 +1,344 @@
+"""Snapshots as the running node takes, sends and loads them: the trio side of cluster.persistence.saver.
+
+Role        Starts and watches children, relays a streamed snapshot to replicas, sends a snapshot file, loads the file at
+            start while clients are told LOADING. The books are the Saver's.
+Invariants  Never more than RELAY_BYTES_MAX of a snapshot wait in one replica's output: the child is read more slowly
+            instead. A snapshot's end is reported to replication exactly once, after its last byte was handed out.
+Units       bytes; ``*_unix_s`` seconds since 1970; monotonic ms.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, BinaryIO
+
+import attrs
+import trio
+
+from cluster import clock
+from cluster.errors import RdbError
+from cluster.node.memory import resident_bytes
+from cluster.persistence.child import ChildKind, ChildProcess
+from cluster.persistence.rdb_reader import LoadPolicy, RdbParser
+from cluster.persistence.saver import Saver
+from cluster.persistence.snapshot import KeyspaceSink, load_file
+from cluster.replication.host import SaveInfo
+from cluster.replication.replica import RdbRequirement, Replica
+
+if TYPE_CHECKING:
+    from cluster.node.server import Server
+
+RELAY_BYTES_MAX = 8 << 20
+READ_BYTES = 256 << 10
+FULL_OUTPUT_PAUSE_S = 0.002
+
+
+@attrs.define
+class Loading:
+    """A data set being loaded: INFO's loading_* fields."""
+
+    total_bytes: int
+    started_unix_s: int = attrs.field(factory=lambda: clock.unix_ms() // 1000)
+    started_ms: int = attrs.field(factory=clock.monotonic_ms)
+    loaded_bytes: int = 0
+    is_async: bool = False
+
+    def eta_seconds(self) -> int:
+        """How long it will take if it goes on as it went."""
+        elapsed_ms = clock.monotonic_ms() - self.started_ms
+        if not self.loaded_bytes:
+            return 1
+        left = max(self.total_bytes - self.loaded_bytes, 0)
+        return elapsed_ms * left // self.loaded_bytes // 1000
+
+
+@attrs.frozen
+class _Place:
+    """A place in the replication stream, under the names that snapshots use."""
+
+    replid: str
+    offset: int
+    stream_database: int
+
+
+class Saving:
+    """The snapshots of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.saver = Saver(
+            keyspace=server.keyspace,
+            settings=server.settings,
+            log=self._log,
+            child_log=self._log_of_child,
+            memory_bytes=resident_bytes,
+            place=self._place,
+            last_save_unix_s=clock.unix_ms() // 1000,
+        )
+        self.progress: Loading | None = None
+        self.last_load_keys = 0
+        self.last_load_keys_expired = 0
+        self._relaying = False
+
+    # What others ask ----------------------------------------------------------------------------------------
+
+    @property
+    def writes_refused(self) -> bool:
+        """Writes get -MISCONF because the last snapshot failed."""
+        return self.saver.writes_must_be_refused
+
+    def child_is_active(self) -> bool:
+        """A child runs, or what it produced is still on its way."""
+        return self.saver.child is not None or self._relaying
+
+    def disk_snapshot_is_running(self) -> bool:
+        """The child writes a file."""
+        return self.saver.child is not None and self.saver.child.kind is ChildKind.RDB_DISK
+
+    def stream_snapshot_is_running(self) -> bool:
+        """The child streams to replicas."""
+        return self._relaying
+
+    def all_data_flushed(self) -> None:
+        """FLUSHALL: a snapshot of the old data is worth nothing; with save points, the empty state is saved at once."""
+        saver = self.saver
+        if self.disk_snapshot_is_running():
+            saver.kill_child()
+        if self._server.settings.save and not self.child_is_active():
+            dirty = saver.keyspace.dirty
+            saver.save()
+            saver.keyspace.dirty = dirty
+
+    # SAVE and BGSAVE ----------------------------------------------------------------------------------------
+
+    def save(self) -> bool:
+        """Write the snapshot now, while nobody is served."""
+        saved = self.saver.save()
+        self._server.refresh_plain()
+        return saved
+
+    def start_background_save(self) -> bool:
+        """Fork a child that writes the snapshot; False when that failed."""
+        return self._watch(self.saver.start_background_save())
+
+    def start_disk_snapshot(self, info: SaveInfo) -> bool:
+        """The same for replicas that wait for it."""
+        return self._watch(self.saver.start_background_save(_Place(info.replid, info.offset, info.stream_database)))
+
+    def _watch(self, started: bool) -> bool:
+        child = self.saver.child
+        if started and child is not None:
+            self._server.nursery.start_soon(self._watch_child, child)
+        self._server.refresh_plain()
+        return started
+
+    async def _watch_child(self, child: ChildProcess) -> None:
+        """Notice a child's end at once rather than at the next round of housekeeping."""
+        while self.saver.child is child and child.report_fd >= 0:
+            # The descriptor may be closed by check_child while we wait.
+            with contextlib.suppress(trio.ClosedResourceError, OSError):
+                await trio.lowlevel.wait_readable(child.report_fd)
+            self.check_child()
+            await trio.sleep(0.001)
+
+    def check_child(self) -> None:
+        """Look after the child; tell replication when a snapshot file is ready or failed."""
+        saver = self.saver
+        if saver.child is None or self._relaying:
+            return
+        report_fd = saver.child.report_fd
+        ended = saver.poll()
+        if ended is None:
+            return
+        if report_fd >= 0:
+            trio.lowlevel.notify_closing(report_fd)
+        child, child_exit = ended
+        server = self._server
+        server.refresh_plain()
+        if child.kind is ChildKind.RDB_DISK:
+            server.replication.full_sync.snapshot_done(child_exit.success, False, clock.monotonic_ms())
+            server.reactor.request_flush()
+
+    def kill_child(self) -> None:
+        """End the running child, if any, and wait until it is gone."""
+        child = self.saver.child
+        if child is not None:
+            if child.kind is ChildKind.RDB_DISK:
+                self._server.log.warning("There is a child saving an .rdb. Killing it!")
+            child.kill()
+            child.wait()
+            if not self._relaying:
+                self.check_child()
+
+    def check_save_points(self) -> None:
+        """Once a second: start a snapshot that a save point or BGSAVE SCHEDULE asks for."""
+        now_unix_s = clock.unix_ms() // 1000
+        if self._relaying or self._server.loading:
+            return
+        if self.saver.save_point_due(now_unix_s):
+            self.start_background_save()
+        elif self.saver.scheduled_save_due(now_unix_s) and self.start_background_save():
+            self.saver.bgsave_scheduled = False
+
+    # For replicas -------------------------------------------------------------------------------------------
+
+    def start_stream_snapshot(self, info: SaveInfo, replicas: list[Replica], requirement: RdbRequirement) -> bool:
+        """Fork a child whose snapshot is relayed, framed by an EOF mark, to ``replicas``."""
+        options = self.saver.options(
+            _Place(info.replid, info.offset, info.stream_database),
+            include_keys=RdbRequirement.EXCLUDE_DATA not in requirement,
+        )
+        child = self.saver.start_stream(options)
+        if child is None:
+            return False
+        self._relaying = True
+        self._server.nursery.start_soon(self._relay, child, list(replicas))
+        return True
+
+    async def _relay(self, child: ChildProcess, replicas: list[Replica]) -> None:
+        """Pass the child's snapshot on to the replicas that are still there, then report its end."""
+        server = self._server
+        mark = os.urandom(20).hex().encode()
+        header_sent = False
+        success = False
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(child.data_fd)
+                chunk = os.read(child.data_fd, READ_BYTES)
+                if not chunk:
+                    break
+                present = [replica for replica in replicas if replica in server.feed.replicas]
+                if not present:
+                    server.log.warning("Diskless rdb transfer, last replica dropped, killing fork child.")
+                    child.kill()
+                    break
+                for replica in present:
+                    replica.session.push(chunk if header_sent else b"$EOF:%b\r\n%b" % (mark, chunk))
+                header_sent = True
+                await self._wait_for_room(present)
+            still_up = sum(replica in server.feed.replicas for replica in replicas)
+            server.log.notice(f"Diskless rdb transfer, done reading from pipe, {still_up} replicas still up.")
+        finally:
+            trio.lowlevel.notify_closing(child.data_fd)
+            os.close(child.data_fd)
+            child.data_fd = -1
+            child.wait()
+            ended = self.saver.poll()
+            success = ended is not None and ended[1].success
+            self._relaying = False
+        if success:
+            for replica in replicas:
+                if replica in server.feed.replicas:
+                    replica.session.push(mark)
+        server.replication.full_sync.snapshot_done(success, True, clock.monotonic_ms())
+        server.refresh_plain()
+        server.reactor.flush()
+
+    async def _wait_for_room(self, replicas: list[Replica]) -> None:
+        """Let slow replicas take what they were given before more is read."""
+        server = self._server
+        await trio.lowlevel.checkpoint()
+        while any(
+            replica in server.feed.replicas and replica.session.output_bytes() > RELAY_BYTES_MAX
+            for replica in replicas
+        ):
+            await trio.sleep(FULL_OUTPUT_PAUSE_S)
+
+    def send_snapshot_file(self, replica: Replica) -> bool:
+        """Begin to send the finished snapshot file; False when it cannot be opened (it is logged)."""
+        path = os.path.join(self.saver.folder, self._server.settings.dbfilename)
+        try:
+            file = open(path, "rb")  # noqa: SIM115  # Closed by the task that sends it.
+        except OSError as failure:
+            self._server.log.warning(f"SYNC failed. Can't open/stat DB after BGSAVE: {failure.strerror}")
+            return False
+        self._server.nursery.start_soon(self._send_file, replica, file)
+        return True
+
+    async def _send_file(self, replica: Replica, file: BinaryIO) -> None:
+        server = self._server
+        with file:
+            replica.session.push(b"$%d\r\n" % os.fstat(file.fileno()).st_size)
+            while chunk := file.read(READ_BYTES):
+                if replica not in server.feed.replicas:
+                    return
+                replica.session.push(chunk)
+                await self._wait_for_room([replica])
+        if replica in server.feed.replicas:
+            server.replication.full_sync.file_sent(replica, clock.monotonic_ms())
+            server.reactor.request_flush()
+
+    # Loading ------------------------------------------------------------------------------------------------
+
+    def begin_loading(self, total_bytes: int, *, is_async: bool = False) -> Loading:
+        """Tell clients LOADING from now on (unless the old data can be served meanwhile)."""
+        self.progress = Loading(total_bytes, is_async=is_async)
+        self._server.loading = not is_async
+        self._server.refresh_plain()
+        return self.progress
+
+    def end_loading(self) -> None:
+        """The data set is complete, or given up."""
+        self.progress = None
+        self._server.loading = False
+        self._server.refresh_plain()
+
+    async def load_at_start(self) -> bool:
+        """Load the snapshot file, if there is one; False when it is damaged and the server must not start."""
+        server = self._server
+        settings = server.settings
+        path = os.path.join(settings.dir, settings.dbfilename)
+        if not os.path.exists(path):
+            return True
+        began = time.perf_counter()
+        progress = self.begin_loading(os.path.getsize(path))
+        policy = LoadPolicy(
+            verify_checksum=settings.rdbchecksum,
+            drop_expired_before_ms=None if server.replication_state.is_replica else clock.unix_ms(),
+            database_count=len(server.keyspace.databases),
+        )
+        parser: RdbParser | None = None
+        try:
+            for parser in load_file(path, KeyspaceSink(server.keyspace, self._log), policy, clock.unix_ms() // 1000):
+                progress.loaded_bytes = parser.offset
+                await trio.lowlevel.checkpoint()
+        except RdbError as failure:
+            server.log.warning(str(failure))
+            server.log.warning("Terminating server after rdb file reading failure.")
+            return False
+        except OSError as failure:
+            server.log.warning(f"Fatal error loading the DB, check server logs. Exiting.: {failure.strerror}")
+            return False
+        finally:
+            self.end_loading()
+        if parser is not None:
+            self.last_load_keys = parser.counts.keys_loaded
+            self.last_load_keys_expired = parser.counts.keys_expired
+            self._restore_history(parser)
+        server.log.notice(f"DB loaded from disk: {time.perf_counter() - began:.3f} seconds")
+        return True
+
+    def _restore_history(self, parser: RdbParser) -> None:
+        """Take up the replication history that the snapshot names."""
+        aux = parser.aux
+        replid = aux.get(b"repl-id", b"").decode("ascii", "replace")
+        try:
+            offset, database = int(aux.get(b"repl-offset", b"")), int(aux.get(b"repl-stream-db", b"0"))
+        except ValueError:
+            return
+        if len(replid) == 40 and offset >= 0:
+            self._server.replication.restore_history(replid, offset, database)
+
+    # Details ------------------------------------------------------------------------------------------------
+
+    def _place(self) -> _Place | None:
+        info = self._server.replication.full_sync.save_info()
+        return None if info is None else _Place(info.replid, info.offset, info.stream_database)
+
+    def _log(self, level: str, text: str) -> None:
+        getattr(self._server.log, level)(text)
+
+    def _log_of_child(self, pid: int, level: str, text: str) -> None:
+        self._server.log.of_child(pid, level, text)
