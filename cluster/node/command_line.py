@@ -34,8 +34,7 @@ Examples:
        redis-cluster-node /etc/redis/7000.conf --loglevel verbose
 
 Sentinel mode:
-       redis-cluster-node /etc/redis/sentinel.conf --sentinel
-"""
+       redis-cluster-node /etc/redis/sentinel.conf --sentinel"""
 
 
 class Action(enum.Enum):

@@ -292,13 +292,18 @@ class Percentiles(Kind):
 
 
 def _double(text: bytes) -> float | None:
-    """``string2d``: what strtod() takes, without blanks around it, and not NaN."""
+    """``string2d``: what strtod() takes, without blanks around it, not NaN, and not out of a double's range."""
     try:
-        plain = text.decode("ascii")
+        plain = text.decode("ascii").lower()
         if plain != plain.strip() or "_" in plain:
             return None
-        value = float.fromhex(plain) if "x" in plain.lower() else float(plain)
+        value = float.fromhex(plain) if "x" in plain else float(plain)
     except (ValueError, OverflowError):
+        return None
+    if math.isinf(value) and "inf" not in plain:
+        return None
+    mantissa = plain.split("p" if "x" in plain else "e", maxsplit=1)[0].lstrip("+-0x.")
+    if value == 0.0 and mantissa.strip("0."):
         return None
     return None if math.isnan(value) else value
 

@@ -241,7 +241,8 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("repl-ping-replica-period", _POSITIVE, alias="repl-ping-slave-period"),
     _row("repl-timeout", _POSITIVE),
     _row("repl-disable-tcp-nodelay", _SWITCH),
-    _row("repl-backlog-size", Number(1, LONG_MAX, Notation.MEMORY)),
+    # Redis brings it up to 16 kB only in CONFIG SET; a conf file with less gets a backlog that can hold nothing.
+    _row("repl-backlog-size", Number(1, LONG_MAX, Notation.MEMORY, clamp=(16 << 10, LONG_MAX))),
     _row("repl-backlog-ttl", _LONG),
     _row("replica-priority", _COUNT, alias="slave-priority"),
     _row("replica-announced", _SWITCH),

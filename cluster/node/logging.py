@@ -50,10 +50,6 @@ class Log:
         self.main_pid: int | None = None
         """Set when the server is up: any other process that logs is one of its children, role C."""
 
-    def level_enabled(self, level: str) -> bool:
-        """Whether a line of that level would be written; for lines that cost something to put together."""
-        return _LEVELS[self._settings.loglevel] <= _LEVELS[level]
-
     def debug(self, text: str) -> None:
         """Details for developing and testing."""
         self._line(DEBUG, text)
