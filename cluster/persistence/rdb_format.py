@@ -145,7 +145,8 @@ def encode_string(text: bytes, *, compress: bool) -> bytes:
     """A string in the shortest of its three forms: integer, LZF, or length and bytes."""
     size = len(text)
     if size <= _INTEGER_TEXT_MAX_BYTES:
-        encoded = encode_text(text)
+        # Nothing above "9" can begin an integer, and most short strings begin above.
+        encoded = encode_text(text) if text < b":" else None
         if encoded is not None:
             return encoded
     elif compress and size >= COMPRESS_MIN_BYTES:
@@ -153,7 +154,7 @@ def encode_string(text: bytes, *, compress: bool) -> bytes:
         packed = lzf.compress(text, size - 4)
         if packed is not None:
             return b"".join((b"\xc3", encode_length(len(packed)), encode_length(size), packed))
-    return encode_length(size) + text
+    return (_SMALL_LENGTHS[size] if size < 64 else encode_length(size)) + text
 
 
 def module_type_name(module_id: int) -> str:

@@ -150,6 +150,12 @@ class RdbWriter:
         frequency: int | None = None,
     ) -> None:
         """One key."""
+        small = type(value) is bytes and len(value) < CHUNK_BYTES and len(key) < CHUNK_BYTES
+        if small and idle_s is None and frequency is None:  # The most frequent case, in one step.
+            compress = self.compress_up_to > 0
+            record = b"\0" + encode_string(key, compress=compress) + encode_string(value, compress=compress)
+            self._put(record if expire_ms is None else _EXPIRE.pack(Opcode.EXPIRETIME_MS, expire_ms) + record)
+            return
         if expire_ms is not None:
             self._put(_EXPIRE.pack(Opcode.EXPIRETIME_MS, expire_ms))
         if idle_s is not None:
