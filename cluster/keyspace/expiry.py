@@ -6,8 +6,7 @@ heap, soonest first, so a call costs what there is to delete and never a search.
 
 from __future__ import annotations
 
-import time
-
+from cluster.clock import monotonic_us
 from cluster.keyspace.database import Keyspace
 from cluster.slots.hashing import key_slot
 
@@ -22,11 +21,11 @@ def expire_due(keyspace: Keyspace, budget_us: int) -> bool:
     """
     if keyspace.is_replica:
         return False
-    deadline_ns = time.perf_counter_ns() + budget_us * 1000
+    deadline_us = monotonic_us() + budget_us
     for database in keyspace.databases:
         while due := database.take_due(keyspace.now_ms, BATCH):
             for key in due:
                 database.expire_now(key, key_slot(key))
-            if time.perf_counter_ns() > deadline_ns:
+            if monotonic_us() > deadline_us:
                 return True
     return False
