@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import ClusterNode, LoadBalancingStrategy, RedisCluster
 
 from tests.support.clusters import ClusterFixture, key_slot
 from tests.support.servers import Kind, Server, redis_cli
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.real_redis  # redis-cli comes with it.
 @pytest.fixture(scope="module")
 def cluster(kind: Kind) -> Iterator[ClusterFixture]:
     with ClusterFixture(masters=3, replicas=1, kind=kind) as running:
+        running.wait_replicas_listed()
         yield running
 
 
@@ -114,7 +115,7 @@ def test_redis_py_as_it_comes(cluster: ClusterFixture) -> None:
 def test_redis_py_reads_from_replicas(cluster: ClusterFixture) -> None:
     replica = cluster.nodes[3]
     key = key_of(cluster, cluster.nodes[0])
-    with cluster.client(read_from_replicas=True) as client:
+    with cluster.client(load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN) as client:
         client.set(key, "value")
         cluster.wait_in_sync()
         assert {client.get(key) for _ in range(6)} == {b"value"}

@@ -258,6 +258,20 @@ class ClusterFixture:
 
         eventually(in_sync, timeout, message=lambda: f"replicas in sync\n{self.describe()}")
 
+    def wait_replicas_listed(self, timeout: float = 30.0) -> None:
+        """Every node lists every replica in CLUSTER SLOTS, which it does once it has heard of an offset above 0."""
+        for index, master in enumerate(self.nodes[: self.masters]):
+            first, _ = slot_ranges(self.masters)[index]
+            key = next(key for key in (b"%d" % number for number in range(10**6)) if key_slot(key) == first)
+            master.call("SET", key, "")
+            master.call("DEL", key)
+
+        def listed() -> bool:
+            ranges = [one for node in self.running for one in node.call("CLUSTER", "SLOTS")]
+            return all(len(one) == 3 + self.replicas for one in ranges)
+
+        eventually(listed, timeout, message=lambda: f"replicas in CLUSTER SLOTS\n{self.describe()}")
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     @property

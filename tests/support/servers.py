@@ -90,7 +90,7 @@ class Server:
 
     kind: ClassVar[Kind]
 
-    def __init__(self, *, cluster: bool = False, arguments: Sequence[str] = (), **directives: Directive) -> None:
+    def __init__(self, *, cluster: bool = False, arguments: Sequence[str] = (), **directives: Any) -> None:
         self.cluster = cluster
         self.arguments = list(arguments)  # Command-line words after the configuration file.
         self.directives: dict[str, Directive] = dict(COMMON)
@@ -314,7 +314,7 @@ class RealRedis(Server):
 
     kind = "real"
 
-    def __init__(self, *, cluster: bool = False, arguments: Sequence[str] = (), **directives: Directive) -> None:
+    def __init__(self, *, cluster: bool = False, arguments: Sequence[str] = (), **directives: Any) -> None:
         require_real_redis()
         super().__init__(cluster=cluster, arguments=arguments, **directives)
 
