@@ -83,7 +83,8 @@ class ChildProcess:
     fork_us: int
     """How long fork() held up the server."""
     report_fd: int
-    """Readable when the child reports something, and at its end; -1 once closed."""
+    """Readable when the child reports something, and at its end. Closed, and -1, from the call of :meth:`poll` or
+    :meth:`wait` on that tells the end; never before, so that whoever waits for it is not left waiting for nothing."""
     keys_total: int = 0
     keys_processed: int = 0
     cow_bytes: int = 0
@@ -145,7 +146,6 @@ class ChildProcess:
             except BlockingIOError:
                 return
             if not chunk:
-                self._close()
                 return
             self._take_reports(chunk)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from pathlib import Path
 
 import attrs
 import pytest
+import trio
 
 from cluster.errors import RdbError
 from cluster.keyspace.database import Keyspace
@@ -386,3 +388,59 @@ def test_key_usage_goes_into_the_file_and_comes_back(tmp_path: Path) -> None:
     list(load_file(str(tmp_path / "dump.rdb"), Collect(), LoadPolicy(), None))
 
     assert seen == usage
+
+
+def test_the_report_descriptor_stays_open_until_the_end_is_told() -> None:
+    """A loop that waits for it must be woken by the end, whoever polled in between."""
+    release_read, release_write = os.pipe()
+
+    def work(reporter: ChildReporter) -> bool:
+        os.close(reporter._descriptor)  # The parent sees the end of the reports while the child still runs.
+        os.read(release_read, 1)
+        os._exit(0)
+
+    child = fork_child(ChildKind.AOF, work, label="AOF rewrite", title="test", keep_descriptors=[release_read])
+    eventually(lambda: select.select([child.report_fd], [], [], 0)[0], 10)
+    assert child.poll() is None
+    assert child.report_fd >= 0
+    os.write(release_write, b"x")
+    ended_by = eventually(child.poll, 10)
+    assert ended_by is not None
+    assert ended_by.success
+    assert child.report_fd == -1
+    os.close(release_read)
+    os.close(release_write)
+
+
+def test_forking_inside_trio_leaves_the_loop_as_it_was(tmp_path: Path) -> None:
+    """The child is forked from a task, in the middle of a nursery, and neither side notices the other's loop."""
+    keyspace = given_keyspace(2000)
+    saver, lines = given_saver(tmp_path, keyspace)
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await trio.sleep(0.001)
+
+    async def main() -> None:
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(tick)
+                await trio.to_thread.run_sync(lambda: None)
+                for _ in range(3):
+                    before = ticks
+                    assert saver.start_background_save()
+                    assert saver.child is not None
+                    while saver.poll() is None:
+                        await trio.lowlevel.wait_readable(saver.child.report_fd)
+                        await trio.sleep(0.001)
+                    assert saver.last_bgsave_ok
+                    assert ticks > before
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+    assert [text for _level, text in lines].count("Background saving terminated with success") == 3
+    assert content(load(tmp_path / "dump.rdb")[0]) == content(keyspace)
