@@ -264,7 +264,7 @@ class RequestParser:
                 self._position = position
                 self._missing = missing
                 self._bulk_bytes = size
-                if size < BIG_BULK_BYTES or self._backlog:
+                if size < BIG_BULK_BYTES:
                     return False
                 self._big_bulk = BytesIO()
                 return self._gather_big_bulk()

@@ -130,6 +130,7 @@ CASES = {
     # --- lines that are too long
     "inline of 65536": Case(b"a" * 65535 + b"\r\n", words(b"a" * 65535)),
     "inline without end": Case(b"a" * 65537, error=b"too big inline request"),
+    "inline too long before much else": Case(b"a" * 65536 + b"\r\n" + PING * 6000, error=b"too big inline request"),
     "inline too long": Case(b"a" * 65537 + b"\r\n", error=b"too big inline request"),
     "inline behind NUL": Case(b"\0PING\r\n" * 10000, error=b"too big inline request"),
     "count without end": Case(b"*" + b"1" * 65536, error=b"too big mbulk count string"),
@@ -145,6 +146,12 @@ CASES = {
         authenticated=False,
     ),
     "unauthenticated, many": Case(b"*11\r\n", error=b"unauthenticated multibulk length", authenticated=False),
+    "unauthenticated, many and whole": Case(
+        PING + b"*11\r\n" + b"$1\r\na\r\n" * 11,
+        words(b"PING"),
+        error=b"unauthenticated multibulk length",
+        authenticated=False,
+    ),
     "unauthenticated, too many": Case(b"*2147483648\r\n", error=b"invalid multibulk length", authenticated=False),
     "unauthenticated, long": Case(
         PING + b"*2\r\n$4\r\nAUTH\r\n$16385\r\n",
@@ -212,6 +219,54 @@ class TestEachCase:
 
         assert requests == case.requests
         assert error_of(parser) == case.error
+
+
+# --- what the shortcut must not take ----------------------------------------------------------------------------------
+
+SPELLINGS = b"\0\t\n\r $*+-:019aP\xff"
+
+
+def variations(data: bytes) -> list[bytes]:
+    """``data`` with one byte lost, doubled, replaced or added, and cut off, everywhere."""
+    found = set()
+    for at in range(len(data) + 1):
+        before, after = data[:at], data[at:]
+        found |= {before, before + after[1:], before + after[:1] + after}
+        found |= {before + bytes([byte]) + after for byte in SPELLINGS}
+        found |= {before + bytes([byte]) + after[1:] for byte in SPELLINGS}
+    return sorted(found)
+
+
+@pytest.mark.parametrize("before", [b"", PING, b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"], ids=["", "PING", "GET"])
+@pytest.mark.parametrize("arguments", [1, 2, 3, 4])
+def test_one_byte_wrong_anywhere_is_read_as_the_exact_parser_reads_it(arguments: int, before: bytes) -> None:
+    request = b"*%d\r\n" % arguments + b"".join(b"$%d\r\n%b\r\n" % (size, b"x" * size) for size in range(arguments))
+
+    for data in variations(request):
+        exact, fast = RequestParser(ParserLimits()), FastParser(ParserLimits())
+        assert outcome(fast, [before + data, PING]) == outcome(exact, [before + data, PING]), data
+        assert (fast.pending, fast.unread(99)) == (exact.pending, exact.unread(99)), data
+
+
+def test_much_behind_a_request_in_two_pieces(parser: RequestParser) -> None:
+    parser.feed(b"*1\r\n$4\r\nPI")
+
+    assert parser.feed(b"NG\r\n" + PING * 5000) == [[b"PING"]] * 5001
+    assert not parser.pending
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        (b"a" * 65536, b"too big inline request"),
+        (b"*" * 65536, b"too big mbulk count string"),
+        (b"*1\r\n" + b"$" * 65536, b"too big bulk count string"),
+    ],
+)
+def test_a_line_is_too_long_at_the_byte_after_the_limit(parser: RequestParser, line: bytes, error: bytes) -> None:
+    assert outcome(parser, [line]) == ([], None)
+    assert parser.feed(b"+") == []
+    assert error_of(parser) == error
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
