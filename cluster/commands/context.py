@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cluster.commands.registry import Command, CommandTable
     from cluster.commands.transactions import WatchTable
     from cluster.failover.engine import ClusterEngine
+    from cluster.gossip.bus import ClusterBus
     from cluster.gossip.state import ClusterState
     from cluster.replication.feed import ReplicationFeed
     from cluster.replication.manager import Replication
@@ -177,6 +178,8 @@ class ServerContext(ABC):
     cluster: ClusterState | None
     """The cluster as this node sees it, or None when cluster mode is off."""
     engine: ClusterEngine | None
+    bus: ClusterBus | None
+    """The shell around the engine: performs its effects, saves nodes.conf."""
     replication: Replication
     replication_state: ReplicationState
     """``replication.state``, for the gates."""
