@@ -154,14 +154,7 @@ class ReplicationFeed:
             cursor = replica.cursor
             if cursor is None or cursor == end or replica.leaving:
                 continue
-            if self._exceeds_limits(replica, end - cursor, now_ms):
-                replica.leaving = True
-                self.host.log(
-                    "warning",
-                    f"Client {self.host.describe_session(replica.session)} scheduled to be closed ASAP "
-                    "for overcoming of output buffer limits.",
-                )
-                self.host.close_replica(replica)
+            if self._dropped_for_its_output(replica, now_ms):
                 continue
             if replica.state is ReplicaState.ONLINE and not replica.start_stream_on_ack:
                 moved = self._push_stream(replica, backlog) or moved
@@ -184,6 +177,14 @@ class ReplicationFeed:
             room -= len(data)
         replica.cursor = cursor
         return cursor != start
+
+    def _dropped_for_its_output(self, replica: Replica, now_ms: int) -> bool:
+        waiting = self.backlog.next_offset - replica.cursor if self.backlog is not None and replica.cursor else 0
+        if not self._exceeds_limits(replica, waiting, now_ms):
+            return False
+        client = self.host.describe_session(replica.session)
+        self._drop(replica, f"Client {client} scheduled to be closed ASAP for overcoming of output buffer limits.")
+        return True
 
     def _exceeds_limits(self, replica: Replica, stream_bytes: int, now_ms: int) -> bool:
         """Whether a replica holds more than client-output-buffer-limit allows, or the soft limit for too long."""
@@ -363,7 +364,7 @@ class ReplicationFeed:
             self.feed_without_database(_PING)
 
     def _keep_alive_or_drop(self, replica: Replica, now_ms: int, streaming: bool) -> None:
-        if replica.leaving:
+        if replica.leaving or self._dropped_for_its_output(replica, now_ms):
             return
         timeout_ms = self.settings.repl_timeout * 1000
         if replica.state is ReplicaState.WAIT_BGSAVE_START or (

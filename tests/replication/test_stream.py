@@ -1,0 +1,121 @@
+"""The master's stream: commands and their bytes, however the bytes arrive."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.replication.stream import StreamError, StreamParser
+from tests.replication.fakes import command
+
+COMMANDS = st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=5), max_size=12)
+
+
+def cuts(draw: st.DataObject, data: bytes) -> list[bytes]:
+    points = sorted(draw.draw(st.lists(st.integers(0, len(data)), max_size=20)))
+    edges = [0, *points, len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(edges)]
+
+
+@given(commands=COMMANDS, data=st.data())
+def test_any_cut_gives_the_same_commands_and_the_same_bytes(commands: list[list[bytes]], data: st.DataObject) -> None:
+    gaps = [data.draw(st.sampled_from([b"", b"", b"", b"\n", b"\r\n", b"*0\r\n", b"*-1\r\n"])) for _ in commands]
+    stream = b"".join(gap + command(*words) for gap, words in zip(gaps, commands, strict=True))
+    parser = StreamParser()
+    taken: list[list[bytes]] = []
+    released = b""
+    for piece in cuts(data, stream):
+        parser.feed(piece)
+        while (argv := parser.take()) is not None:
+            taken.append(argv)
+            if data.draw(st.booleans()):
+                released += parser.release_before_last()
+                assert stream[len(released) :].lstrip(b"\r\n").startswith((command(*argv), b"*0", b"*-"))
+        if data.draw(st.booleans()):
+            released += parser.release()
+    released += parser.release()
+
+    assert taken == commands
+    assert released == stream
+    assert parser.pending_bytes == 0
+
+
+@given(data=st.data(), noise=st.binary(max_size=200))
+def test_random_bytes_are_commands_or_an_error_and_nothing_else(data: st.DataObject, noise: bytes) -> None:
+    """And the verdict does not depend on the cut."""
+    verdicts = []
+    for pieces in ([noise], cuts(data, noise), [noise[i : i + 1] for i in range(len(noise))]):
+        parser = StreamParser()
+        taken: list[list[bytes]] = []
+        failed = False
+        try:
+            for piece in pieces:
+                parser.feed(piece)
+                while (argv := parser.take()) is not None:
+                    taken.append(argv)
+        except StreamError:
+            failed = True
+        verdicts.append((taken, failed))
+    assert verdicts[0] == verdicts[1] == verdicts[2]
+
+
+@given(st.data())
+def test_protocol_shaped_noise(data: st.DataObject) -> None:
+    parts = st.sampled_from(
+        [b"*1\r\n", b"*2\r\n", b"$3\r\n", b"abc\r\n", b"\r\n", b"$-1\r\n", b"*x\r\n", b"$0\r\n", b"\n"]
+    )
+    noise = b"".join(data.draw(st.lists(parts, max_size=15)))
+    parser = StreamParser()
+    try:
+        parser.feed(noise)
+        while parser.take() is not None:
+            pass
+    except StreamError:
+        return
+    assert parser.pending_bytes == len(noise)
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "complaint"),
+    [
+        (b"PING\r\n", "Master using the inline protocol. Desync?"),
+        (b"+OK\r\n", "Master using the inline protocol. Desync?"),
+        (b"*1\r\n:1\r\n", "expected '$', got ':'"),
+        (b"*1\r\n$x\r\n", "invalid bulk length"),
+        (b"*1\r\n$-1\r\n", "invalid bulk length"),
+        (b"*1\r\n$99999999999\r\n", "invalid bulk length"),
+        (b"*99999999999\r\n", "invalid multibulk length"),
+        (b"*+1\r\n", "invalid multibulk length"),
+        (b"*" + b"1" * 70_000, "too big mbulk count string"),
+        (b"*1\r\n$" + b"1" * 70_000, "too big bulk count string"),
+    ],
+)
+def test_what_is_no_stream_is_refused(bytes_: bytes, complaint: str) -> None:
+    parser = StreamParser()
+    parser.feed(bytes_)
+    with pytest.raises(StreamError) as refusal:
+        parser.take()
+    assert str(refusal.value) == complaint
+
+
+def test_a_big_value_in_small_pieces_is_joined_once() -> None:
+    """Linear time: 64 MB in pieces of 4 KB would take minutes if each were appended to a growing buffer."""
+    value = bytes(64 << 20)
+    stream = command(b"SET", b"k", value)
+    parser = StreamParser()
+    taken = None
+    for start in range(0, len(stream), 4096):
+        parser.feed(stream[start : start + 4096])
+        taken = parser.take()
+    assert taken == [b"SET", b"k", value]
+    assert parser.release() == stream
+
+
+def test_a_count_of_words_allocates_nothing() -> None:
+    parser = StreamParser()
+    parser.feed(b"*2000000000\r\n$3\r\nSET\r\n")
+    assert parser.take() is None
+    assert parser.release() == b""
