@@ -49,7 +49,8 @@ def test_a_promoted_replica_continues_the_history_under_a_new_name() -> None:
         "Connection with master lost.",
         "Caching the disconnected master state.",
         "Discarding previously cached master state.",
-        f"Setting secondary replication ID to {MASTER_ID}, valid up to offset: 901. New replication ID is {state.replid}",
+        f"Setting secondary replication ID to {MASTER_ID}, valid up to offset: 901. "
+        f"New replication ID is {state.replid}",
     ]
 
 
