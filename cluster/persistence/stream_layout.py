@@ -22,9 +22,9 @@ from cluster.persistence.rdb_cursor import Cursor
 StreamId = tuple[int, int]
 
 _DELETED: Final = 1
-_SAME_FIELDS: Final = 2
+SAME_FIELDS: Final = 2
 _UINT64_MASK: Final = (1 << 64) - 1
-_ENTRIES_READ_UNKNOWN: Final = _UINT64_MASK
+ENTRIES_READ_UNKNOWN: Final = _UINT64_MASK
 """SCG_INVALID_ENTRIES_READ, minus one stored as an unsigned number."""
 
 
@@ -166,7 +166,7 @@ def _entries_of_node(master_id: StreamId, items: list[bytes]) -> list[tuple[Stre
             (master_id[1] + int(items[position + 2])) & _UINT64_MASK,
         )
         position += 3
-        if flags & _SAME_FIELDS:
+        if flags & SAME_FIELDS:
             values_end = position + field_count
             pairs = _interleave(master_fields, items[position:values_end])
         else:
@@ -204,7 +204,7 @@ def _read_group(cursor: Cursor, version: int) -> GroupData:
     entries_read: int | None = None
     if version >= 2:
         entries_read = cursor.length()
-        if entries_read == _ENTRIES_READ_UNKNOWN:
+        if entries_read == ENTRIES_READ_UNKNOWN:
             entries_read = None
     pending: dict[StreamId, PendingEntry] = {}
     for _ in range(cursor.length()):

@@ -1,0 +1,229 @@
+"""Laying out collections as Redis 7.0 does: from plain data to (type code, pieces) for the RDB writer.
+
+Role        One function per data type for the encoders of the value classes, which hand over their elements and say
+            whether the value is in its compact encoding (what OBJECT ENCODING reports), as in
+            ``register_encoder(HashValue, lambda value, limit: hash_layout(value.fields, value.is_compact, limit))``.
+Invariants  The pieces of big collections are generated one after the other. Compact ones are a few kilobytes.
+            What Redis 7.0 cannot read (types of version 11) is never produced.
+Spec        rdbSaveObject in rdb.c; quicklist.c, t_zset.c (zzlInsertAt), t_stream.c (streamAppendItem).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from cluster.persistence import intset, listpack
+from cluster.persistence.rdb_format import RdbType, encode_length, encode_string
+from cluster.persistence.rdb_values import PACKED_NODE, PLAIN_NODE
+from cluster.persistence.rdb_writer import string_pieces
+from cluster.persistence.stream_layout import ENTRIES_READ_UNKNOWN, SAME_FIELDS, GroupData, StreamData, StreamId
+
+Layout = tuple[int, Iterable[bytes]]
+
+LIST_NODE_BYTES: Final = 8192
+"""list-max-listpack-size -2, and Redis's safety limit for nodes that are limited by count."""
+LIST_PLAIN_BYTES: Final = 1 << 30
+"""Elements from this size on are nodes of their own, outside a listpack."""
+STREAM_NODE_ENTRIES: Final = 100
+STREAM_NODE_BYTES: Final = 4096
+
+_LISTPACK_OVERHEAD_BYTES: Final = 7
+_ENTRY_OVERHEAD_BYTES: Final = 8
+_DOUBLE_INTEGER_LIMIT: Final = float((1 << 63) // 2)
+_ID = struct.Struct(">QQ")
+_INT64 = struct.Struct("<q")
+_DOUBLE = struct.Struct("<d")
+
+
+# Lists --------------------------------------------------------------------------------------------------------
+
+
+def list_layout(
+    elements: Sequence[bytes],
+    compress_up_to: int,
+    *,
+    node_bytes: int = LIST_NODE_BYTES,
+    node_entries: int | None = None,
+) -> Layout:
+    """A list as nodes of up to ``node_bytes`` and (where given) ``node_entries``."""
+    bounds = _node_bounds(elements, node_bytes, node_entries)
+    return RdbType.LIST_QUICKLIST_2, _list_pieces(elements, bounds, compress_up_to)
+
+
+def _node_bounds(elements: Iterable[bytes], node_bytes: int, node_entries: int | None) -> list[int]:
+    """Where each node ends: its number must be written before the first of them."""
+    bounds: list[int] = []
+    start = size = position = 0
+    alone = False
+    for position, element in enumerate(elements, 1):
+        added = len(element) + _ENTRY_OVERHEAD_BYTES
+        count = position - 1 - start
+        after_alone, alone = alone, len(element) >= LIST_PLAIN_BYTES
+        full = size + added > node_bytes or count == node_entries
+        if count and (full or alone or after_alone):
+            start = position - 1
+            bounds.append(start)
+            size = 0
+        size += added
+    if position:
+        bounds.append(position)
+    return bounds
+
+
+def _list_pieces(elements: Sequence[bytes], bounds: list[int], compress_up_to: int) -> Iterator[bytes]:
+    yield encode_length(len(bounds))
+    remaining = iter(elements)  # Not by index: a value class may keep its elements in something else than an array.
+    start = 0
+    for end in bounds:
+        node = [next(remaining) for _ in range(start, end)]
+        start = end
+        if len(node) == 1 and len(node[0]) >= LIST_PLAIN_BYTES:
+            yield encode_length(PLAIN_NODE)
+            yield from string_pieces(node[0], compress_up_to)
+        else:
+            yield encode_length(PACKED_NODE)
+            yield from string_pieces(listpack.encode(node), compress_up_to)
+
+
+# Sets and hashes ----------------------------------------------------------------------------------------------
+
+
+def _strings(texts: Iterable[bytes], compress_up_to: int) -> Iterator[bytes]:
+    for text in texts:
+        yield from string_pieces(text, compress_up_to)
+
+
+def _counted(count: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    yield encode_length(count)
+    yield from pieces
+
+
+def set_layout(members: Collection[bytes], compress_up_to: int) -> Layout:
+    """A set of any members."""
+    return RdbType.SET, _counted(len(members), _strings(members, compress_up_to))
+
+
+def intset_layout(members: Iterable[int], compress_up_to: int) -> Layout:
+    """A set in its compact encoding: integers of 64 bits, in any order, at least one."""
+    return RdbType.SET_INTSET, string_pieces(intset.encode(sorted(members)), compress_up_to)
+
+
+def hash_layout(fields: Mapping[bytes, bytes], compact: bool, compress_up_to: int) -> Layout:
+    """A hash."""
+    items = (text for pair in fields.items() for text in pair)
+    if compact:
+        return RdbType.HASH_LISTPACK, string_pieces(listpack.encode(items), compress_up_to)
+    return RdbType.HASH, _counted(len(fields), _strings(items, compress_up_to))
+
+
+# Sorted sets --------------------------------------------------------------------------------------------------
+
+
+def score_text(score: float) -> bytes:
+    """A score as Redis writes it into a listpack: an integer where it is one, else 17 significant digits."""
+    if math.isinf(score):
+        return b"inf" if score > 0 else b"-inf"
+    if abs(score) <= _DOUBLE_INTEGER_LIMIT and score.is_integer():
+        return b"%d" % int(score)
+    return b"%.17g" % score
+
+
+def zset_layout(
+    ascending: Iterable[tuple[bytes, float]],
+    descending: Iterable[tuple[bytes, float]],
+    count: int,
+    compact: bool,
+    compress_up_to: int,
+) -> Layout:
+    """A sorted set of (member, score), by score and then member; only the order that is needed is walked through.
+
+    The plain layout goes from the greatest down, which Redis inserts fastest.
+    """
+    if compact:
+        items = (text for member, score in ascending for text in (member, score_text(score)))
+        return RdbType.ZSET_LISTPACK, string_pieces(listpack.encode(items), compress_up_to)
+    return RdbType.ZSET_2, _counted(count, _scored(descending, compress_up_to))
+
+
+def _scored(pairs: Iterable[tuple[bytes, float]], compress_up_to: int) -> Iterator[bytes]:
+    for member, score in pairs:
+        yield from string_pieces(member, compress_up_to)
+        yield _DOUBLE.pack(score)
+
+
+# Streams ------------------------------------------------------------------------------------------------------
+
+
+def stream_layout(stream: StreamData, compress_up_to: int) -> Layout:
+    """A stream."""
+    return RdbType.STREAM_LISTPACKS_2, _stream_pieces(stream, compress_up_to)
+
+
+def _stream_pieces(stream: StreamData, compress_up_to: int) -> Iterator[bytes]:
+    starts = _stream_node_starts(stream)
+    yield encode_length(len(starts))
+    for start, end in itertools.pairwise((*starts, len(stream.entries))):
+        yield from _stream_node(stream.entries[start:end], compress_up_to)
+    numbers = (
+        len(stream.entries),
+        *stream.last_id,
+        *stream.first_id,
+        *stream.max_deleted_id,
+        stream.entries_added,
+        len(stream.groups),
+    )
+    yield b"".join(map(encode_length, numbers))
+    for group in stream.groups:
+        yield from _group(group)
+
+
+def _stream_node_starts(stream: StreamData) -> list[int]:
+    """At which entry each node begins."""
+    starts: list[int] = []
+    size = count = 0
+    for position, (_id, pairs) in enumerate(stream.entries):
+        added = sum(map(len, pairs)) + _ENTRY_OVERHEAD_BYTES * len(pairs)
+        if count in (0, STREAM_NODE_ENTRIES) or size + added > STREAM_NODE_BYTES:
+            starts.append(position)
+            size, count = _LISTPACK_OVERHEAD_BYTES, 0
+        size += added
+        count += 1
+    return starts
+
+
+def _stream_node(entries: Sequence[tuple[StreamId, list[bytes]]], compress_up_to: int) -> Iterator[bytes]:
+    master_id, first_pairs = entries[0]
+    master_fields = first_pairs[::2]
+    items = [b"%d" % len(entries), b"0", b"%d" % len(master_fields), *master_fields, b"0"]
+    for entry_id, pairs in entries:
+        same = pairs[::2] == master_fields
+        body = pairs[1::2] if same else [b"%d" % (len(pairs) // 2), *pairs]
+        items.append(b"%d" % (SAME_FIELDS if same else 0))
+        items.append(b"%d" % _difference(entry_id[0], master_id[0]))
+        items.append(b"%d" % _difference(entry_id[1], master_id[1]))
+        items += body
+        items.append(b"%d" % (3 + len(body)))
+    yield encode_string(_ID.pack(*master_id), compress=False)
+    yield from string_pieces(listpack.encode(items), compress_up_to)
+
+
+def _difference(number: int, master: int) -> int:
+    """``number - master`` as 64 bits hold it, signed."""
+    return ((number - master + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
+
+
+def _group(group: GroupData) -> Iterator[bytes]:
+    entries_read = ENTRIES_READ_UNKNOWN if group.entries_read is None else group.entries_read
+    yield encode_string(group.name, compress=False)
+    yield b"".join(map(encode_length, (*group.last_id, entries_read, len(group.pending))))
+    for entry in group.pending:
+        yield _ID.pack(*entry.id) + _INT64.pack(entry.delivered_ms) + encode_length(entry.delivery_count)
+    yield encode_length(len(group.consumers))
+    for consumer in group.consumers:
+        yield encode_string(consumer.name, compress=False)
+        yield _INT64.pack(consumer.seen_ms) + encode_length(len(consumer.pending))
+        yield b"".join(_ID.pack(*pending_id) for pending_id in consumer.pending)
