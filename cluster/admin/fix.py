@@ -179,13 +179,12 @@ class _Fixer:
         console = self.context.console
         masters = self.view.masters
         key_counts = {node.node_id: count_keys_in_slot(node, slot) for node in masters}
-        owners: list[ClusterNode] = []
+        owners = [node for node in masters if slot in node.slots]
         for node in masters:
-            if slot in node.slots:
-                owners.append(node)
-            elif key_counts[node.node_id] > 0:
-                console.warn(f"*** Found keys about slot {slot} in non-owner node {node.address}!")
-                owners.append(node)
+            if slot in node.slots or key_counts[node.node_id] == 0 or _is_taking_over(slot, owners, node):
+                continue
+            console.warn(f"*** Found keys about slot {slot} in non-owner node {node.address}!")
+            owners.append(node)
         owner = owners[0] if len(owners) == 1 else None
         migrating = [node for node in masters if slot in node.migrating]
         importing: list[ClusterNode] = []
@@ -374,6 +373,17 @@ def disown_slot(node: ClusterNode, slot: int) -> None:
         if "already unassigned" not in error.text:
             raise
     node.slots.discard(slot)
+
+
+def _is_taking_over(slot: int, owners: Sequence[ClusterNode], node: ClusterNode) -> bool:
+    """Whether ``node`` holds keys rightfully: it and the only owner agree that the slot is on its way.
+
+    redis-cli counts such a node as a second owner, and may then roll the migration back, hiding the keys that have
+    moved already until they are back; finishing it keeps every key reachable throughout.
+    """
+    if len(owners) != 1:
+        return False
+    return owners[0].migrating.get(slot) == node.node_id and node.importing.get(slot) == owners[0].node_id
 
 
 def _addresses(nodes: Sequence[ClusterNode]) -> str:

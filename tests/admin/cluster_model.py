@@ -12,15 +12,15 @@ import hashlib
 import socket
 import socketserver
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
 import hiredis
 
 from cluster.admin.address import Address
-from cluster.admin.connection import Argument, ConnectionLost, Credentials, ErrorReply, Reply
-from cluster.admin.errors import CannotConnect
+from cluster.admin.connection import Argument, Credentials, ErrorReply, Link, Reply
+from cluster.admin.errors import CannotConnect, ConnectionLost
 from cluster.slots.hashing import SLOT_COUNT, key_slot
 
 
@@ -110,13 +110,16 @@ class ModelNode:
         return b"OK"
 
     def do_cluster_nodes(self, _command: Sequence[bytes]) -> Reply:
-        return "".join(self._row(node) for node in self.cluster.in_order_of(self)).encode()
+        owned: dict[str, list[int]] = {}
+        for slot, owner in sorted(self.owners.items()):
+            owned.setdefault(owner, []).append(slot)
+        rows = [self._row(node, owned.get(node.node_id, [])) for node in self.cluster.in_order_of(self)]
+        return "".join(rows).encode()
 
-    def _row(self, node: ModelNode) -> str:
+    def _row(self, node: ModelNode, slots: Sequence[int]) -> str:
         flags = "slave" if node.master_id else "master"
         if node is self:
             flags = "myself," + flags
-        slots = sorted(slot for slot, owner in self.owners.items() if owner == node.node_id)
         words = [
             node.node_id,
             f"{node.address}@{node.address.port + 10000}",
@@ -241,7 +244,7 @@ class ModelNode:
         if not self.keys_in(slot):
             self.migrating.pop(slot, None)
         self.owners[slot] = node_id
-        if node_id == self.node_id and self.importing.pop(slot, None):
+        if node_id == self.node_id and self.importing.pop(slot, ""):
             self._bump()
         return b"OK"
 
@@ -282,15 +285,14 @@ class ModelNode:
 
 
 def _range_words(slots: Sequence[int]) -> list[str]:
+    """Ascending slots as Redis lists them, written without the code under test."""
     words: list[str] = []
-    start = previous = None
-    for slot in [*slots, None]:
-        if previous is not None and slot != previous + 1:
-            words.append(str(start) if start == previous else f"{start}-{previous}")
+    start = 0
+    for index, slot in enumerate(slots):
+        if index == 0 or slot != slots[index - 1] + 1:
             start = slot
-        elif start is None:
-            start = slot
-        previous = slot
+        if index == len(slots) - 1 or slots[index + 1] != slot + 1:
+            words.append(str(slot) if slot == start else f"{start}-{slot}")
     return words
 
 
@@ -324,7 +326,7 @@ class ModelCluster:
             known.sort(key=lambda node: self.listing.index(str(node.address)))  # type: ignore[union-attr]
         return known
 
-    def form(self, slots: dict[str, Sequence[int]], replicas: dict[str, str] | None = None) -> None:
+    def form(self, slots: Mapping[str, Sequence[int]], replicas: Mapping[str, str] | None = None) -> None:
         """Make a finished cluster: address → slots, replica's address → master's address."""
         everybody = {node.node_id: node for node in self.nodes}
         by_address = {str(node.address): node for node in self.nodes}
@@ -338,13 +340,14 @@ class ModelCluster:
 
     def gossip(self) -> None:
         """Let every node hear of every claim: the claim with the greater config epoch wins."""
-        for slot in range(SLOT_COUNT):
-            claims = [node for node in self.nodes if node.owners.get(slot) == node.node_id]
-            if claims:
-                winner = max(claims, key=lambda node: node.epoch)
-                for node in self.nodes:
-                    if winner.node_id in node.known:
-                        node.owners[slot] = winner.node_id
+        if self.is_bus_filtered:
+            return
+        claims: dict[int, ModelNode] = {}
+        for node in sorted(self.nodes, key=lambda node: node.epoch):
+            claims.update(dict.fromkeys(node.slots, node))
+        for node in self.nodes:
+            believed = {slot: winner.node_id for slot, winner in claims.items() if winner.node_id in node.known}
+            node.owners.update(believed)
 
     def read(self, key: bytes, start: ModelNode) -> bytes | None:
         """GET as a client that follows redirections, from any node."""
@@ -361,12 +364,12 @@ class ModelCluster:
 
     # --- reaching it --------------------------------------------------------------------------------------------------
 
-    def open_link(self, address: Address, credentials: Credentials) -> ModelLink:
+    def open_link(self, address: Address, credentials: Credentials) -> Link:
         """What `Context.open_link` wants."""
         node = self.at(address)
         if node is None or node.is_down:
             raise CannotConnect(address, "Connection refused")
-        return ModelLink(self, node, credentials)
+        return ModelLink(self, node, credentials, address)
 
     @contextlib.contextmanager
     def serve(self) -> Iterator[None]:
@@ -390,11 +393,8 @@ class ModelLink:
     cluster: ModelCluster
     node: ModelNode
     credentials: Credentials
+    address: Address
     _replies: list[Reply] = attrs.field(factory=list)
-
-    @property
-    def address(self) -> Address:
-        return self.node.address
 
     def send(self, *command: Argument) -> None:
         words = [word if isinstance(word, bytes) else str(word).encode() for word in command]

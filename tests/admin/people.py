@@ -20,16 +20,17 @@ class TypedAnswers(io.StringIO):
         super().__init__("".join(answer + "\n" for answer in answers))
         self.screen = screen
 
-    def readline(self, size: int | None = -1, /) -> str:
-        line = super().readline(-1 if size is None else size)
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]  # As in StringIO itself.
+        line = super().readline(size)
         self.screen.write(line)
         return line
 
 
 @attrs.define
 class Clock:
-    """Time that passes only when somebody sleeps."""
+    """Time that passes only when somebody sleeps; nodes gossip meanwhile."""
 
+    cluster: ModelCluster
     now: int = 0
 
     def now_ms(self) -> int:
@@ -37,6 +38,7 @@ class Clock:
 
     def sleep_s(self, seconds: float) -> None:
         self.now += int(seconds * 1000)
+        self.cluster.gossip()
 
 
 @attrs.define
@@ -59,7 +61,7 @@ class Person:
 
 def person_at(cluster: ModelCluster, *answers: str, credentials: Credentials | None = None) -> Person:
     """Somebody who will type ``answers``."""
-    screen, errors, clock = io.StringIO(), io.StringIO(), Clock()
+    screen, errors, clock = io.StringIO(), io.StringIO(), Clock(cluster)
     console = Console(
         out=screen,
         err=errors,
