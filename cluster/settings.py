@@ -232,9 +232,7 @@ class Settings:
     cluster_config_file: str = "nodes.conf"  # file of the cluster's state, kept by the node itself
     cluster_port: int = 0  # port of the bus; 0: port + 10000
     cluster_node_timeout: int = 15_000  # ms of silence after which a node is suspected to have failed
-    cluster_replica_validity_factor: int = (
-        10  # a replica older than this many time-outs does not stand; 0: always stands
-    )
+    cluster_replica_validity_factor: int = 10  # a replica whose data are older than so many time-outs does not stand
     cluster_migration_barrier: int = 1  # replicas a master keeps when one moves to an orphaned master
     cluster_allow_replica_migration: bool = True  # let replicas move at all
     cluster_require_full_coverage: bool = True  # serve nothing while a slot has no owner

@@ -20,6 +20,7 @@ from cluster.node.directive_kinds import (
     memory_text,
     signed,
 )
+from cluster.resp.parser import split_inline
 from cluster.settings import (
     NOTIFY_ALL,
     NOTIFY_EVICTED,
@@ -44,6 +45,12 @@ from cluster.settings import (
 
 WRONG_NUMBER: Final = "wrong number of arguments"
 BIND_ADDRESSES_MAX: Final = 16
+
+
+def _word(text: str) -> bytes:
+    """An address for the file: bare, as Redis writes it, unless a client gave one that would not stay on its line."""
+    word = encode(text)
+    return word if word and split_inline(word) == [word] else quote(word)
 
 
 class SavePoints(Kind):
@@ -230,7 +237,7 @@ class Addresses(Kind):
     def rewrite(self, name: bytes, value: list[str], default: list[str]) -> list[RewriteLine]:
         if value == default:
             return []  # An old line goes away, too.
-        return [(b"%b %b" % (name, self.show(value) or b'""'), True)]
+        return [(b"%b %b" % (name, b" ".join(map(_word, value)) or b'""'), True)]
 
 
 class Master(Kind):
@@ -258,7 +265,7 @@ class Master(Kind):
         return encode(f"{value.host} {value.port}") if value else b""
 
     def rewrite(self, name: bytes, value: MasterAddress | None, default: MasterAddress | None) -> list[RewriteLine]:
-        return [(b"%b %b" % (name, self.show(value)), True)] if value else []
+        return [(b"%b %b %d" % (name, _word(value.host), value.port), True)] if value else []
 
 
 class Percentiles(Kind):

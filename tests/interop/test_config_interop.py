@@ -19,8 +19,7 @@ from cluster.errors import CommandError, ConfigError
 from cluster.node.command_line import parse_command_line
 from cluster.node.config import Config
 from cluster.node.directives import BY_NAME, TABLE, Directive, Flag
-from cluster.node.logging import Log
-from cluster.settings import Settings
+from tests.node.config_support import in_directory, quiet_config
 from tests.support import processes
 from tests.support.ports import lease_port
 from tests.support.waiting import eventually
@@ -28,17 +27,10 @@ from tests.support.wire import RawConnection, ReplyError
 
 pytestmark = pytest.mark.real_redis
 
+__all__ = ["in_directory"]
+
 # The line after the one under test: both stop there at the latest, so that no server ever starts.
 END = "no-such-directive 1"
-
-
-@pytest.fixture
-def in_directory(tmp_path: Path) -> Iterator[Path]:
-    """A directory to be in; whoever leaves it (the directive ``dir`` does) is brought back."""
-    before = os.getcwd()
-    os.chdir(tmp_path)
-    yield tmp_path
-    os.chdir(before)
 
 
 @contextlib.contextmanager
@@ -62,10 +54,6 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RawConnectio
     directory = tmp_path_factory.mktemp("reference")
     with bare_server(directory, "--enable-protected-configs", "yes", "--save", "") as connection:
         yield connection
-
-
-def quiet_config(settings: Settings | None = None) -> Config:
-    return Config(settings or Settings(), Log(Settings(logfile=os.devnull)))
 
 
 def pairs(reply: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -184,8 +172,7 @@ NOT_SET |= {row.name for row in TABLE if row.name.startswith("tls-")} | {"watchd
 def test_values_are_accepted_and_refused_alike(reference: RawConnection, row: Directive) -> None:
     """CONFIG SET of every value to every directive: the same reply, and then the same CONFIG GET."""
     name = row.name
-    config = quiet_config(Settings(enable_protected_configs="yes"))
-    config.settings.save = []
+    config = quiet_config(enable_protected_configs="yes", save=[])
     for value in VALUES:
         theirs = reference.ask("CONFIG", "SET", name, value)
         theirs_then = reference.call("CONFIG", "GET", name)[1]
@@ -250,7 +237,7 @@ def test_protected_directives_and_dir(in_directory: Path) -> None:
 
 def test_dir_is_entered(in_directory: Path) -> None:
     (in_directory / "sub").mkdir()
-    config = quiet_config(Settings(enable_protected_configs="local"))
+    config = quiet_config(enable_protected_configs="local")
     with bare_server(in_directory, "--enable-protected-configs", "local") as connection:
         for value in ("sub", "..", "no-such", "", str(in_directory), "server.log"):
             theirs = connection.ask("CONFIG", "SET", "dir", value)
