@@ -85,7 +85,7 @@ async def _serve(server: Server) -> int:
     import trio
 
     from cluster.node.cron import Cron
-    from cluster.node.joining import start_cluster
+    from cluster.node.cluster_host import start_cluster
     from cluster.persistence.crc64 import EXTENSION_MISSING
 
     if EXTENSION_MISSING:
@@ -100,9 +100,9 @@ async def _serve(server: Server) -> int:
             server.nursery = nursery
             if server.settings.cluster_enabled:
                 await start_cluster(server, nursery)
+            server.replication_host.follow_configured_master()
             if not await server.saving.load_at_start():
                 return 1
-            server.replication_host.follow_configured_master()
             if server.bus is not None:
                 server.bus.data_loaded()
             nursery.start_soon(_watch_signals, server, signals)
@@ -117,7 +117,7 @@ async def _serve(server: Server) -> int:
         server.bus.close()
     server.reactor.close()
     server.log.warning("Redis is now ready to exit, bye bye...")
-    return 0
+    return server.exit_code
 
 
 async def _watch_signals(server: Server, signals: object) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cluster.replication.host import BufferLimits, LogLevel, ReplicaSession, SaveInfo
+from cluster.replication.host import LogLevel, ReplicaSession, SaveInfo
 from cluster.replication.replica import RdbRequirement, Replica
 from cluster.resp.encode import error
 
@@ -29,10 +29,6 @@ class ReplicationHost:
         getattr(self._server.log, level)(text)
 
     # Replicas -----------------------------------------------------------------------------------------------
-
-    def replica_limits(self) -> BufferLimits:
-        limit = self._server.settings.client_output_buffer_limit["replica"]
-        return BufferLimits(limit.hard_bytes, limit.soft_bytes, limit.soft_seconds)
 
     def close_replica(self, replica: Replica) -> None:
         self._server.close_session(replica.session)  # type: ignore[arg-type]
@@ -76,10 +72,10 @@ class ReplicationHost:
     # The master ---------------------------------------------------------------------------------------------
 
     def follow_configured_master(self) -> None:
-        """The replicaof directive, once the data is loaded."""
+        """The replicaof directive, before the data is loaded; the cron connects."""
         address = self._server.settings.replicaof
         if address is not None and self._server.cluster is None:
-            self._server.replication.set_master(address.host, address.port)
+            self._server.replication.follow_at_start(address.host, address.port)
 
     def connect_to_master(self) -> None:
         from cluster.node.replica_link import ReplicaLink

@@ -118,7 +118,7 @@ class RoleHost(Protocol):
         """Send bytes over the established link; ignored when there is none."""
 
     def role_changed(self) -> None:
-        """``state.is_replica`` may have another value now: expiry, write gates and log lines depend on it."""
+        """``state.is_replica`` or ``state.serves_fresh_data`` may have changed: expiry and the gates depend on them."""
 
     def unblock_clients(self) -> None:
         """We became a replica: clients that wait for data or for replicas get -UNBLOCKED."""

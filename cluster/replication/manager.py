@@ -54,8 +54,8 @@ class Replication:
             self.feed.settle()
             self._cache_myself()
             self.feed.role_changed()
-            self.host.role_changed()
         state.link = LinkState.CONNECT
+        self.host.role_changed()
         self.host.log("notice", f"Connecting to MASTER {host}:{port}")
         self.start_connecting()
 
@@ -149,6 +149,7 @@ class Replication:
         state.down_since_ms = self.clock_ms()
         self.host.drop_master_link()
         state.link = LinkState.CONNECT
+        self.host.role_changed()
         if state.is_replica:
             # Not left to the cron: a second more might be the one in which the master's backlog moves on.
             self.host.log("notice", f"Reconnecting to MASTER {state.master_host}:{state.master_port}")
@@ -171,6 +172,7 @@ class Replication:
         self.state.adopt_full_sync(replid, offset, database, self.clock_ms())
         # Kept also without replicas of our own: after a promotion they will want to continue with us.
         self.feed.create_backlog()
+        self.host.role_changed()
         self.host.log("notice", "MASTER <-> REPLICA sync: Finished with success")
 
     def partial_sync_accepted(self, new_replid: str | None) -> None:
@@ -183,6 +185,7 @@ class Replication:
         state.resurrect_cached_master(self.clock_ms())
         # After a restart from a snapshot there is a history but no backlog.
         self.feed.create_backlog()
+        self.host.role_changed()
         self.host.log("notice", "MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization.")
 
     def applied(self, data: bytes) -> None:
