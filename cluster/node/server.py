@@ -104,6 +104,7 @@ class Server(ServerContext):
         self._failover_pause_until_ms = 0
         self._shutdown_pause = False
         self.exit_requested = trio.Event()
+        self.exit_code = 0
         self.active_expire = True
         """DEBUG SET-ACTIVE-EXPIRE."""
         self.plain = False
