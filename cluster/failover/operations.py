@@ -176,7 +176,8 @@ class ClusterOperations:
         myself.config_epoch = epoch
         state.current_epoch = max(state.current_epoch, epoch)
         ctx.log(LogLevel.WARNING, f"configEpoch set to {epoch} via CLUSTER SET-CONFIG-EPOCH")
-        return self._done()
+        ctx.todo(SAVE_UPDATE_FSYNC)  # Redis does not sync here; the next message says this epoch.
+        return ctx.take_local()
 
     # -- roles ------------------------------------------------------------------------------------
 

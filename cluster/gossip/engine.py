@@ -198,6 +198,8 @@ class GossipEngine:
         ctx = self.ctx
         slot_config.learn_role(ctx, sender, header.master_id)
         master = sender.shard_master
+        if master is sender and ctx.state.not_claimed:
+            slot_config.note_claims(ctx, sender, header.config_epoch, header.slots)
         if master is not None and master.slots != header.slots:
             if sender.is_master:
                 slot_config.apply_claims(ctx, sender, header.config_epoch, header.slots)

@@ -23,10 +23,9 @@ def apply_claims(ctx: Context, claimant: Node, config_epoch: int, claimed_slots:
     my_master = myself if myself.is_master else myself.master
     claimed = int.from_bytes(claimed_slots, "little")
     held = int.from_bytes(claimant.slots, "little")
-    # Clients keep being sent to an owner that fell silent about a slot: better a wrong redirect than a cluster that
-    # is down. But nobody vouches for it any more, and the first claim takes it.
-    state.not_claimed = (state.not_claimed | (held & ~claimed)) & ~(claimed & held)
+    note_claims(ctx, claimant, config_epoch, claimed_slots)
 
+    has_changes = False
     taken_from_my_master = 0
     slots_with_my_keys = []
     for slot in bitmap_to_slots((claimed & ~held).to_bytes(BITMAP_BYTES, "little")):
@@ -40,7 +39,8 @@ def apply_claims(ctx: Context, claimant: Node, config_epoch: int, claimed_slots:
         if owner is not None and owner is my_master:
             taken_from_my_master += 1
         ctx.assign_slot(slot, claimant)
-        state.not_claimed &= ~(1 << slot)
+        has_changes = True
+    if has_changes:
         ctx.todo(SAVE_UPDATE_FSYNC)
 
     lost_all = taken_from_my_master and my_master is not None and not my_master.slot_count
@@ -53,6 +53,21 @@ def apply_claims(ctx: Context, claimant: Node, config_epoch: int, claimed_slots:
         _leave_sub_replica_position(ctx, myself.master)
     elif slots_with_my_keys:
         ctx.emit(DeleteKeysInSlots(tuple(slots_with_my_keys)))
+
+
+def note_claims(ctx: Context, owner: Node, config_epoch: int, claimed_slots: bytes) -> None:
+    """Note which of its slots ``owner`` claims and of which it fell silent.
+
+    Clients keep being sent to an owner that fell silent about a slot: better a wrong redirect than a cluster that is
+    down. But nobody vouches for it any more, and the first claim takes it. 7.0.15 looks only while the claims differ
+    from the table; after an old message that a newer one overtook, the slot then stays up for grabs.
+    """
+    state = ctx.state
+    claimed = int.from_bytes(claimed_slots, "little")
+    held = int.from_bytes(owner.slots, "little")
+    if config_epoch >= owner.config_epoch:  # Otherwise it is an old message.
+        state.not_claimed |= held & ~claimed
+    state.not_claimed &= ~(claimed & held)
 
 
 def correct_stale_claims(ctx: Context, sender: Node, config_epoch: int, claimed_slots: bytes) -> None:

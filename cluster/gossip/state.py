@@ -389,6 +389,8 @@ class ClusterState:
         owner.slots[slot >> 3] &= ~(1 << (slot & 7)) & 0xFF
         owner.slot_count -= 1
         self.routing_version += 1
+        if self.not_claimed:
+            self.not_claimed &= ~(1 << slot)  # Said of this owner, not of the next (7.0.15 forgets to do this).
         return True
 
     def set_importing(self, slot: int, source: Node | None) -> None:
