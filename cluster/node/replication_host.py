@@ -112,4 +112,4 @@ class ReplicationHost:
 
     def manual_failover_in_progress(self) -> bool:
         cluster = self._server.cluster
-        return cluster is not None and cluster.manual_failover_end_ms != 0
+        return cluster is not None and cluster.manual.end_ms != 0
