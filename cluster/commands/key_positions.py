@@ -103,16 +103,15 @@ def _sort_keys(argv: list[bytes]) -> Positions:
 
 
 def _migrate_keys(argv: list[bytes]) -> Positions:
-    """MIGRATE host port key|"" … [KEYS key …]: KEYS counts only when the third argument is empty."""
+    """MIGRATE host port key|"" … [KEYS key …]: KEYS beside another key is an error, which the handler tells."""
     flags = ["RW", "access", "delete"]
-    if len(argv) > 3 and argv[3] == b"":
-        skip = {b"AUTH": 1, b"AUTH2": 2}
-        index = 6
-        while index < len(argv):
-            word = argv[index].upper()
-            if word == b"KEYS":
-                return [(position, flags) for position in range(index + 1, len(argv))]
-            index += 1 + skip.get(word, 0)
+    skip = {b"AUTH": 1, b"AUTH2": 2}
+    index = 6
+    while index < len(argv):
+        word = argv[index].upper()
+        if word == b"KEYS":
+            return [] if argv[3] else [(position, flags) for position in range(index + 1, len(argv))]
+        index += 1 + skip.get(word, 0)
     return [(3, flags)] if len(argv) > 3 else []
 
 

@@ -457,4 +457,4 @@ def object_help(client: Session, argv: list[bytes]) -> bytes:
 def help_reply(container: bytes, lines: list[bytes]) -> bytes:
     """The answer of ``<container> HELP``: a title, the lines, and HELP itself (addReplyHelp)."""
     title = b"%b <subcommand> [<arg> [value] [opt] ...]. Subcommands are:" % container
-    return array([simple(line) for line in [title, *lines, b"HELP", b"    Print this help."]])
+    return array([simple(line) for line in [title, *lines, b"HELP", b"    Prints this help."]])
