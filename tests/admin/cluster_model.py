@@ -430,12 +430,19 @@ class _Handler(socketserver.BaseRequestHandler):
     request: socket.socket
 
     def handle(self) -> None:
+        node = self.server.node
         reader = hiredis.Reader(notEnoughData=StopIteration)
+        logged_in = node.password is None
         with contextlib.suppress(OSError):
             while received := self.request.recv(65536):
                 reader.feed(received)
                 while (command := reader.gets()) is not StopIteration:
-                    self.request.sendall(encode(self.server.node.execute(command)))
+                    if command[0].upper() == b"AUTH":
+                        logged_in = command[-1].decode() == node.password
+                        reply: Reply = b"OK" if logged_in else ErrorReply("WRONGPASS invalid username-password pair")
+                    else:
+                        reply = node.execute(command) if logged_in else ErrorReply("NOAUTH Authentication required.")
+                    self.request.sendall(encode(reply))
 
 
 def encode(reply: Any) -> bytes:
