@@ -123,6 +123,8 @@ class RdbParser:
         self._pending_bytes = 0
         self._wanted_bytes = HEADER_BYTES
         self._ended = False
+        self._starved = True
+        """Nothing is tried until more bytes are there: as many as ``_wanted_bytes``."""
         self._crc = 0
         self._crc_position = 0
         self._database = 0
@@ -183,6 +185,8 @@ class RdbParser:
         if total is not None and cursor.offset + needed > total:
             raise self._end_of_file()
         self._wanted_bytes = max(needed, 2 * available)
+        if total is not None:
+            self._wanted_bytes = min(self._wanted_bytes, total - cursor.offset)
         if self._refill():
             return True
         if self._ended:
@@ -197,7 +201,9 @@ class RdbParser:
 
     def parse(self, max_keys: int | None = None) -> Progress:
         """Go on until the bytes run out, ``max_keys`` keys were read, or the file ends."""
-        self._refill()
+        if self._starved and not self._refill() and not self._ended:
+            return Progress.NEED_DATA
+        self._starved = False
         remaining = -1 if max_keys is None else max_keys
         while not self.done and remaining != 0:
             start = self._cursor.position
@@ -209,6 +215,7 @@ class RdbParser:
                 remaining -= self._run_of_strings(remaining)
             except ShortRead as short:
                 if not self._fell_short(start, short):
+                    self._starved = True
                     return Progress.NEED_DATA
         return Progress.DONE if self.done else Progress.PAUSED
 

@@ -56,11 +56,17 @@ def test_listpack_bytes(entries: list[bytes], encoded: str) -> None:
     assert listpack.encode(entries).hex() == encoded
 
 
-@pytest.mark.parametrize("size", [126, 127, 16380, 16381, 16382, 16383, 2097145, 2097146, 2097147])
-def test_listpack_back_lengths_at_the_limits(size: int) -> None:
-    """Redis steps to another byte one earlier than seven bits per byte would need."""
-    blob = listpack.encode([b"x" * size, b"y"])
-    assert listpack.decode(blob) == [b"x" * size, b"y"]
+@pytest.mark.parametrize(
+    ("entry_bytes", "back_bytes"),
+    [(126, 1), (127, 1), (128, 2), (16382, 2), (16383, 3), (16384, 3), (2097150, 3), (2097151, 4), (2097152, 4)],
+)
+def test_listpack_back_lengths_at_the_limits(entry_bytes: int, back_bytes: int) -> None:
+    """Redis steps to another byte one earlier than seven bits per byte would need, and insists on it."""
+    header_bytes = 2 if entry_bytes < 4096 else 5
+    entries = [b"x" * (entry_bytes - header_bytes), b"y"]
+    blob = listpack.encode(entries)
+    assert len(blob) == 6 + entry_bytes + back_bytes + 3 + 1
+    assert listpack.decode(blob) == entries
 
 
 def test_a_listpack_of_more_entries_than_its_header_can_count() -> None:

@@ -9,11 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import RdbError
+from cluster.persistence import rdb_reader
 from cluster.persistence.rdb_cursor import Cursor, ShortRead
 from cluster.persistence.rdb_format import encode_length, encode_string, module_type_name
 from cluster.persistence.rdb_reader import LoadPolicy, Progress, RdbParser, describe_aux
+from cluster.persistence.rdb_values import read_value
 from cluster.persistence.rdb_writer import CHUNK_BYTES, RdbWriter
-from tests.persistence.rdb_samples import Collector, Entry, entries, mutations, parse, parse_error, rdb, texts, written
+from tests.persistence.rdb_samples import (
+    Collector,
+    Entry,
+    entries,
+    every_kind_loadable,
+    mutations,
+    parse,
+    parse_error,
+    rdb,
+    texts,
+    written,
+)
 
 
 def as_loaded(entry: Entry) -> Entry:
@@ -147,6 +160,42 @@ def test_one_byte_at_a_time_stays_linear() -> None:
         parser.parse()
     assert parser.done
     assert sink.entries == [(0, b"k", b"x" * 200_000, None, None, None)]
+
+
+def test_a_collection_that_arrives_in_pieces_is_decoded_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not known how long a set is before its end, so each attempt waits for twice the bytes of the last."""
+    attempts = 0
+
+    def counting(code: int, cursor: Cursor) -> object:
+        nonlocal attempts
+        attempts += 1
+        return read_value(code, cursor)
+
+    monkeypatch.setattr(rdb_reader, "read_value", counting)
+    members = [b"member:%d" % number for number in range(5000)]
+    data = rdb(b"\x02\x01k" + encode_length(len(members)) + b"".join(encode_string(m, compress=False) for m in members))
+    sink = Collector()
+    parser = RdbParser(sink)
+    with every_kind_loadable():
+        for position in range(0, len(data), 20):
+            parser.feed(data[position : position + 20])
+            parser.parse()
+        parser.feed_end()
+        parser.parse()
+
+    assert sink.entries == [(0, b"k", members, None, None, None)]
+    assert attempts <= 14
+
+
+def test_a_known_size_ends_the_wait_without_being_told() -> None:
+    """Two attempts would want twice the bytes of the first, more than the file has."""
+    data = rdb(b"\x02\x01k\x03" + b"\x03abc" * 2 + b"\x28" + b"x" * 40)
+    parser = RdbParser(Collector(), LoadPolicy(total_bytes=len(data)))
+    with every_kind_loadable():
+        for position in range(len(data)):
+            parser.feed(data[position : position + 1])
+            parser.parse()
+    assert parser.done
 
 
 def test_output_comes_in_chunks_and_a_large_value_is_not_copied_into_one() -> None:
