@@ -157,14 +157,16 @@ def cluster_getkeysinslot(client: Session, argv: list[bytes]) -> bytes:
 
 @command("cluster|addslots")
 def cluster_addslots(client: Session, argv: list[bytes]) -> bytes:
+    operations = _operations(client)
     slots = [_slot(text) for text in argv[2:]]
-    return _perform(client, _operations(client).add_slots([(slot, slot) for slot in slots], clock.monotonic_ms()))
+    return _perform(client, operations.add_slots([(slot, slot) for slot in slots], clock.monotonic_ms()))
 
 
 @command("cluster|delslots")
 def cluster_delslots(client: Session, argv: list[bytes]) -> bytes:
+    operations = _operations(client)
     slots = [_slot(text) for text in argv[2:]]
-    return _perform(client, _operations(client).delete_slots([(slot, slot) for slot in slots], clock.monotonic_ms()))
+    return _perform(client, operations.delete_slots([(slot, slot) for slot in slots], clock.monotonic_ms()))
 
 
 @command("cluster|addslotsrange")

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import random
+import select
 import socket
 from typing import Final
 
@@ -69,14 +71,7 @@ class MigrateConnections:
             return connection
         if len(self._by_target) >= CACHED_MAX:
             self.close(*self._rng.choice(list(self._by_target)))
-        # Arguments that are no address fail like an address that nobody answers at.
-        number = int(port) if port.isdigit() and len(port) <= 5 else 0
-        try:
-            sock = socket.create_connection((host.decode("latin-1"), number), timeout=timeout_ms / 1000)
-        except (UnicodeError, OverflowError, ValueError) as error:
-            raise OSError(errno.EINVAL, "not an address") from error
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock = _connect(host, port, timeout_ms)
         connection = self._by_target[host, port] = MigrateConnection(sock, now_ms)
         return connection
 
@@ -91,3 +86,31 @@ class MigrateConnections:
         for target, connection in list(self._by_target.items()):
             if now_ms - connection.last_used_ms > IDLE_MS_MAX:
                 self.close(*target)
+
+
+def _connect(host: bytes, port: bytes, timeout_ms: int) -> socket.socket:
+    """A socket on its way to ``host:port``. Raises OSError when there is no such address or no answer in time.
+
+    A refusal is not looked for: as in Redis it shows itself at the first write, whose text the client then gets.
+    """
+    # What is no port number fails like an address that nobody has.
+    number = int(port) if port.isdigit() and len(port) <= 5 else 0
+    try:
+        infos = socket.getaddrinfo(host.decode("latin-1"), number, type=socket.SOCK_STREAM)
+    except (UnicodeError, OverflowError, ValueError) as error:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from error
+    code = errno.EADDRNOTAVAIL
+    for family, kind, protocol, _name, address in infos:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        code = sock.connect_ex(address)
+        if code in (0, errno.EINPROGRESS):
+            poll = select.poll()
+            poll.register(sock, select.POLLOUT)
+            if poll.poll(timeout_ms):
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock
+            code = errno.ETIMEDOUT
+        sock.close()
+    raise OSError(code, os.strerror(code))
