@@ -27,6 +27,7 @@ from cluster.keyspace.database import Keyspace
 from cluster.node.client import Client
 from cluster.node.client_info import describe
 from cluster.node.dispatch import Dispatcher
+from cluster.node.memory import resident_bytes
 from cluster.node.monitors import MonitorFeed
 from cluster.node.reactor import Reactor
 from cluster.node.replication_host import ReplicationHost
@@ -107,6 +108,7 @@ class Server(ServerContext):
         self.exit_code = 0
         self.active_expire = True
         """DEBUG SET-ACTIVE-EXPIRE."""
+        self.startup_memory_bytes = resident_bytes()
         self.plain = False
         """True when any ordinary client may take the hot path."""
         self.accepts_writes = False

@@ -44,11 +44,9 @@ class Statistics:
     errors_by_code: dict[bytes, int] = attrs.field(factory=dict)
     internal_errors: int = 0
     expired_time_cap_reached: int = 0
-    forks: int = 0
-    last_fork_us: int = 0
-    sync_full: int = 0
-    sync_partial_ok: int = 0
-    sync_partial_err: int = 0
+    expire_cycle_us: int = 0
+    net_repl_input_bytes: int = 0
+    net_repl_output_bytes: int = 0
     dump_payload_sanitizations: int = 0
     reads_processed: int = 0
     writes_processed: int = 0
