@@ -325,8 +325,10 @@ def scan(client: Session, argv: list[bytes]) -> bytes:
     db = client.db
     found: list[bytes] = []
     slot = cursor
+    slots = db.slots
     while slot < SLOT_COUNT and len(found) < count:
-        found.extend(db.slots[slot])
+        if slots[slot]:
+            found.extend(slots[slot])
         slot += 1
     if pattern is not None and pattern != b"*":
         found = list(filter(compile_glob(pattern), found))

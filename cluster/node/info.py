@@ -1,8 +1,8 @@
 """INFO: every section and field of Redis 7.0, in its order (genRedisInfoString in server.c).
 
-A section is a function that gives (field, value) pairs; the table at the end says which belong to ``default``, ``all`` and
-``everything``. Values are measured; a field about something that does not exist here (allocator statistics, threads) has
-the value Redis would show for "none". Units are in the fields' names, as in Redis.
+A section is a function that gives (field, value) pairs; the table at the end names them all. Values are measured; a field
+about something that does not exist here (allocator statistics, threads) has the value Redis would show for "none". Units
+are in the fields' names, as in Redis.
 """
 
 from __future__ import annotations
