@@ -203,6 +203,9 @@ class Dispatcher:
                 client.transaction.broken = True
             server.statistics.count_error(refusal.message)
             reply = error(refusal.message)
+        if client.asking and client.transaction is None and client.parked is None and argv[0].lower() != b"asking":
+            client.asking = False  # Good for one command, served or refused, or for one whole transaction.
+            client.refresh_plain()
         if client.reply_mode != b"on":
             reply = self._apply_reply_mode(client, argv, reply)
         if reply is not None:
@@ -276,11 +279,7 @@ class Dispatcher:
         if transaction is not None and row.name not in _TRANSACTION_CONTROL:
             transaction.queue.append((row, argv))
             return QUEUED
-        reply = self.run(client, row, argv)
-        if client.asking and row.name != b"asking":
-            client.asking = False
-            client.refresh_plain()
-        return reply
+        return self.run(client, row, argv)
 
     def _look_up(self, client: Client, argv: list[bytes]) -> Command | None:
         """The row that a request runs. Raises CommandError for what does not exist; None: the client was dropped."""
@@ -346,7 +345,7 @@ class Dispatcher:
             queues_write=is_exec and any(queued_row.is_write for queued_row, _ in queue),
             is_asking=client.asking or bool(row.flags & Flag.ASKING),
             is_readonly_session=client.readonly,
-            is_migrate=row.name == b"migrate" or any(queued_row.name == b"migrate" for queued_row, _ in queue),
+            is_migrate=row.name == b"migrate",
             is_shard_pubsub=row.name in (b"ssubscribe", b"sunsubscribe", b"spublish"),
         )
         outcome = route(cluster, request, database.exists, server.routing_policy())
@@ -354,8 +353,6 @@ class Dispatcher:
             return
         if is_exec:
             server.discard_transaction(client)
-        client.asking = False
-        client.refresh_plain()
         row.rejected_calls += 1
         raise CommandError(refusal_text(outcome, server.endpoint_type()))
 
