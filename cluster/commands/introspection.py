@@ -79,7 +79,7 @@ def command_(client: Session, argv: list[bytes]) -> bytes:
 @command("command|info")
 def command_info(client: Session, argv: list[bytes]) -> bytes:
     if len(argv) == 2:
-        return command_(client, argv)
+        return array([_info(client.proto, row) for row in client.server.commands.by_name.values()])
     rows = [_find(client, name) for name in argv[2:]]
     return array([client.proto.null if row is None else _info(client.proto, row) for row in rows])
 
