@@ -167,6 +167,7 @@ ROWS: Mapping[str, bytes] = {
     "NUL in a count": b"*1\0\r\n",
     "NUL in a size": b"*1\r\n$4\0\r\nPING\r\n",
     "NUL in an argument": encode("ECHO", b"a\0b"),
+    "NUL in an unknown command": encode(b"no\0where", b"a\0b", "c"),
     "arrays nested 1024 deep": b"*1\r\n" * 1024,
     "requests before an error": PING * 3 + b"*1\r\n$x\r\n" + PING,
     "a request after empty ones": b"\r\n*0\r\n*-1\r\n\n" + PING,
