@@ -158,9 +158,9 @@ def raise_error(link: Link, reply: Reply) -> Reply:
     return reply
 
 
-def call_text(link: Link, *command: Argument) -> str:
+def call_text(link: Link, *command: Argument, timeout_s: float = REPLY_TIMEOUT_S) -> str:
     """A command whose reply is text: INFO, CLUSTER NODES, a status."""
-    reply = call(link, *command)
+    reply = call(link, *command, timeout_s=timeout_s)
     if not isinstance(reply, bytes):
         raise UnexpectedReply(link.address, _name(command))
     return reply.decode("utf-8", "replace")

@@ -14,7 +14,7 @@ from cluster.admin.address import Address
 from cluster.admin.check import check_cluster
 from cluster.admin.connection import call, call_text, info_field
 from cluster.admin.context import Context
-from cluster.admin.create import connect_empty_node
+from cluster.admin.create import connect_empty_node, wait_for_state_ok
 from cluster.admin.errors import CannotConnect, Refused, ReplyError
 from cluster.admin.join import introduce, meet_command, wait_for_join
 from cluster.admin.view import ClusterNode, ClusterView, load_view, read_myself, read_nodes, require_cluster_mode
@@ -27,16 +27,17 @@ _POLL_MS = 100
 def meet(context: Context, contact: Address, newcomers: Sequence[Address]) -> bool:
     """Make the cluster of ``contact`` and the ``newcomers`` know each other. They bring what they have along."""
     console = context.console
+    view = load_view(context, contact)
     nodes: list[ClusterNode] = []
-    for address in (contact, *newcomers):
+    for address in newcomers:
         link = context.connect(address)
         require_cluster_mode(link)
         nodes.append(read_myself(link))
     console.info(">>> Sending CLUSTER MEET messages to join the cluster")
-    introduce(nodes[0], nodes[1:])
+    introduce(view.contact, nodes)
     # Clusters that meet with overlapping slots settle that by config epoch, which is not for us to wait for.
-    wait_for_join(context, nodes, must_agree=False)
-    known = sum(not row.is_in_handshake for row in read_nodes(nodes[0].link))
+    wait_for_join(context, [*view.nodes, *nodes], must_agree=False)
+    known = sum(not row.is_in_handshake for row in read_nodes(view.contact.link))
     console.ok(f"[OK] {contact} now knows {known} nodes, itself included.")
     return True
 
@@ -102,6 +103,8 @@ def add_node(context: Context, newcomer: Address, contact: Address, as_replica: 
     wait_for_join(context, [*view.nodes, node])
     if master is not None:
         configure_replica(context, node, master)
+    # A node that has just joined refuses everything for a moment: without this, a rebalance right after would fail.
+    wait_for_state_ok(context, [node])
     console.ok("[OK] New node added correctly.")
     return True
 

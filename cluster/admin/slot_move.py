@@ -35,6 +35,10 @@ from cluster.admin.view import ClusterNode, ClusterView, read_nodes
 MIGRATE_TIMEOUT_MS = 60_000
 MIGRATE_PIPELINE = 10
 _NOT_A_MASTER = "ERR Please use SETSLOT only with masters."
+_CLUSTER_IS_DOWN = "CLUSTERDOWN The cluster is down"
+# Longer than a failover takes at the default node timeout of 15 seconds, most of which is detection.
+_DOWN_PATIENCE_MS = 30_000
+_DOWN_POLL_MS = 100
 _ABSENT = b"0" * 40  # DEBUG DIGEST-VALUE of a key that does not exist.
 # Expired keys are listed but not moved; MIGRATE removes them. A source that keeps listing them is not to be waited for.
 _FRUITLESS_ROUNDS_MAX = 100
@@ -143,7 +147,7 @@ class SlotMover:
 
     def _migrate_batch(self, slot: int, source: ClusterNode, target: ClusterNode, keys: Sequence[bytes]) -> Reply:
         """MIGRATE ``keys``, and once more if what stood in the way can be removed."""
-        reply = self._migrate(source, target, keys, replace=False)
+        reply = self._migrate_patiently(source, target, keys)
         if not isinstance(reply, ErrorReply):
             return reply
         is_busy = "BUSYKEY" in str(reply)
@@ -161,6 +165,18 @@ class SlotMover:
                 refuse_different_values(source, target, keys)
             console.warn("*** Replacing target keys...")
         return raise_error(source.link, self._migrate(source, target, keys, replace=is_busy))
+
+    def _migrate_patiently(self, source: ClusterNode, target: ClusterNode, keys: Sequence[bytes]) -> Reply:
+        """MIGRATE, again and again while a failover elsewhere (or the target's own start) makes a node say "down"."""
+        reply: Reply = None
+
+        def is_answered() -> bool:
+            nonlocal reply
+            reply = self._migrate(source, target, keys, replace=False)
+            return not (isinstance(reply, ErrorReply) and _CLUSTER_IS_DOWN in str(reply))
+
+        self.context.wait_until(is_answered, _DOWN_PATIENCE_MS, _DOWN_POLL_MS, lambda _waited_ms: None)
+        return reply
 
     def _migrate(self, source: ClusterNode, target: ClusterNode, keys: Sequence[bytes], replace: bool) -> Reply:
         source.link.send(*migrate_command(target, keys, self.options.timeout_ms, replace, self.context.credentials))

@@ -20,6 +20,8 @@ from cluster.admin.node_table import NodeRow, ownership, parse_nodes, slots_text
 
 # A prefix of a node id is accepted for the id from this length on.
 SHORTEST_ID_PREFIX = 4
+# Short: a cluster with stopped or cut-off nodes is exactly what one wants to look at, without waiting for each of them.
+_LOOK_TIMEOUT_S = 5.0
 
 
 @attrs.define(eq=False)
@@ -104,7 +106,7 @@ class ClusterView:
 
 def read_nodes(link: Link) -> list[NodeRow]:
     """Ask a node for its view of the cluster."""
-    text = call_text(link, "CLUSTER", "NODES")
+    text = call_text(link, "CLUSTER", "NODES", timeout_s=_LOOK_TIMEOUT_S)
     try:
         return parse_nodes(text)
     except ValueError:
@@ -119,7 +121,7 @@ def read_myself(link: Link) -> ClusterNode:
 def require_cluster_mode(link: Link) -> str:
     """Refuse a node that does not run in cluster mode (or does not let us ask); return its INFO."""
     try:
-        info = call_text(link, "INFO")
+        info = call_text(link, "INFO", timeout_s=_LOOK_TIMEOUT_S)
     except ReplyError as error:
         raise Refused(f"[ERR] Node {link.address} {error.text}") from None
     if info_field(info, "cluster_enabled") != "1":

@@ -43,6 +43,7 @@ class ModelNode:
     cluster_enabled: bool = True
     debug_allowed: bool = True
     is_down: bool = False
+    refuses_restore_for: int = 0  # So many MIGRATEs towards this node find the cluster down.
     queued: list[list[bytes]] | None = None  # Between MULTI and EXEC.
 
     def __attrs_post_init__(self) -> None:
@@ -257,6 +258,9 @@ class ModelNode:
             return ErrorReply("IOERR error or timeout writing to target instance")
         if target.password is not None and target.password.encode() not in command[6:split]:
             return ErrorReply("ERR Target instance replied with error: NOAUTH Authentication required.")
+        if target.refuses_restore_for:
+            target.refuses_restore_for -= 1
+            return ErrorReply("ERR Target instance replied with error: CLUSTERDOWN The cluster is down")
         busy = False
         for key in keys:
             if key in target.data and b"REPLACE" not in options:

@@ -286,3 +286,20 @@ def test_errors_of_the_migration_itself_are_not_swallowed() -> None:
 
     with pytest.raises(AdminError, match="NOAUTH"):
         scene.move()
+
+
+def test_a_cluster_that_is_down_for_a_moment_is_waited_for() -> None:
+    """A failover elsewhere makes every node refuse, for as long as it takes."""
+    scene = given_scene()
+    scene.target.refuses_restore_for = 50
+
+    assert scene.move() == 25
+
+
+def test_a_cluster_that_stays_down_is_not_waited_for_in_vain() -> None:
+    scene = given_scene()
+    scene.target.refuses_restore_for = 10_000
+
+    with pytest.raises(RefusedByNode, match="CLUSTERDOWN The cluster is down"):
+        scene.move()
+    assert scene.everything_is_readable()
