@@ -221,6 +221,14 @@ class ServerContext(ABC):
         """Run one command that passed the gates (EXEC's queue, scripts), with statistics and effects."""
 
     @abstractmethod
+    def is_local(self, session: Any) -> bool:
+        """True for a client on this machine: what \"local\" means in enable-debug-command and its like."""
+
+    @abstractmethod
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT."""
+
+    @abstractmethod
     def describe_client(self, session: Session) -> str:
         """The session as one line of CLIENT LIST."""
 

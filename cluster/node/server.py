@@ -384,9 +384,20 @@ class Server(ServerContext):
         """enable-debug-command and enable-module-command: no, yes, or local connections only."""
         name = row.name
         allowed = self.settings.enable_debug_command if name == b"debug" else self.settings.enable_module_command
-        if allowed == "local":
-            return client.address.startswith(("127.", "[::1]", "/")) or client.sock.family == socket.AF_UNIX
-        return allowed == "yes"
+        return allowed == "yes" or (allowed == "local" and self.is_local(client))
+
+    def is_local(self, session: Client) -> bool:
+        return session.sock.family == socket.AF_UNIX or session.address.startswith(("127.", "[::1]"))
+
+    def reset_statistics(self) -> None:
+        """Forget what INFO counts (CONFIG RESETSTAT)."""
+        self.statistics.reset()
+        for row in self.commands.all_rows():
+            row.reset_statistics()
+        keyspace = self.keyspace
+        keyspace.hits = keyspace.misses = keyspace.expired_keys = keyspace.evicted_keys = 0
+        self.replication.full_sync.count = 0
+        self.replication.sync_partial_ok = self.replication.sync_partial_err = 0
 
     @staticmethod
     def protected_text(row: Command) -> bytes:

@@ -78,6 +78,14 @@ class Stopping:
             raise CommandError(FAILED)
         return True
 
+    def begin_for(self, client: Session, *, save: bool | None, now: bool, force: bool) -> bool:
+        """SHUTDOWN: True when the process ends; False when the client has to wait. Raises CommandError."""
+        return self.begin(ShutdownOptions(save, now, force), client)
+
+    def may_begin_in_transaction(self, now: bool) -> bool:
+        """EXEC cannot wait: only a shutdown that need not is allowed in it."""
+        return now or not self._server.settings.shutdown_timeout or self._replicas_are_in_step()
+
     def abort(self) -> bool:
         """SHUTDOWN ABORT; False when none was in progress."""
         if not self.in_progress:
