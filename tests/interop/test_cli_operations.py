@@ -159,7 +159,7 @@ def test_rebalance_fills_a_new_master_and_empties_it_again(masters: ClusterFixtu
         filled = hashslot_cli("rebalance", first.address, "--use-empty-masters", "--weight", f"{node.address}=0.1")
         assert filled.returncode == 0, filled.stdout + filled.stderr
         own = next(view for view in nodes_seen_by(node).values() if "myself" in view.flags)
-        assert len(own.slots) == 528  # 0.1 of 3.1
+        assert len(own.slots) in (528, 529)  # 0.1 of 3.1, and perhaps what rounding left over.
         assert node.call("DBSIZE") > 0
         emptied = hashslot_cli("rebalance", first.address, "--weight", f"{node.address}=0")
         assert emptied.returncode == 0, emptied.stdout + emptied.stderr
