@@ -103,10 +103,15 @@ def _is_covered(ctx: Context) -> bool:
 
 
 def _may_rejoin(ctx: Context, voters: list[Node]) -> bool:
-    clock = ctx.state.health_clock
+    """Whether a master has been back in the majority, and has known so for certain, for long enough."""
     rejoin_delay_ms = min(max(ctx.node_timeout_ms, REJOIN_DELAY_MS_MIN), REJOIN_DELAY_MS_MAX)
-    if ctx.age_ms(clock.among_minority_ms) < rejoin_delay_ms:
-        return False
+    has_evidence = _has_evidence(ctx, voters)
+    return has_evidence and ctx.age_ms(ctx.state.health_clock.among_minority_ms) >= rejoin_delay_ms
+
+
+def _has_evidence(ctx: Context, voters: list[Node]) -> bool:
+    """Whether a majority of masters has answered over young links, if that is demanded, and a moment has passed."""
+    clock = ctx.state.health_clock
     if not clock.evidence_since_ms:
         return True
     heard = sum(node.is_myself or node.answered_link_created_ms >= clock.evidence_since_ms for node in voters)
