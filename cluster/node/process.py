@@ -21,8 +21,8 @@ from cluster.node.config import Config
 from cluster.node.logging import Log, log_mode, log_start
 
 if TYPE_CHECKING:
-    from cluster.settings import Settings
     from cluster.node.server import Server
+    from cluster.settings import Settings
 
 RESERVED_DESCRIPTORS = 32  # CONFIG_MIN_RESERVED_FDS
 GC_THRESHOLD = 50_000
@@ -84,8 +84,8 @@ async def _serve(server: Server) -> int:
     """Load the data, then everything that runs while the node lives."""
     import trio
 
-    from cluster.node.cron import Cron
     from cluster.node.cluster_host import start_cluster
+    from cluster.node.cron import Cron
     from cluster.persistence.crc64 import EXTENSION_MISSING
 
     if EXTENSION_MISSING:
@@ -99,9 +99,14 @@ async def _serve(server: Server) -> int:
         async with trio.open_nursery() as nursery:
             server.nursery = nursery
             if server.settings.cluster_enabled:
-                await start_cluster(server, nursery)
+                try:
+                    await start_cluster(server, nursery)
+                except ConfigError as failure:  # Said here: out of a nursery it would come as a group.
+                    server.log.warning(str(failure))
+                    return 1
             server.replication_host.follow_configured_master()
             if not await server.saving.load_at_start():
+                nursery.cancel_scope.cancel()  # Else the bus would go on waiting for the data.
                 return 1
             if server.bus is not None:
                 server.bus.data_loaded()

@@ -7,7 +7,7 @@ import pytest
 from cluster.errors import ConfigError
 from cluster.gossip.nodes_conf import CORRUPTED, NodesConfFile, describe_nodes, format_nodes_conf, parse
 from cluster.gossip.state import Node, NodeFlags, new_state
-from tests.support.servers import RealRedis, StartFailure
+from tests.support.servers import OurNode, RealRedis, Server, StartFailure
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_redis
@@ -101,3 +101,39 @@ def test_both_refuse_damage_in_the_same_words() -> None:
             parse(text, now_ms=1)
         assert CORRUPTED in str(theirs.value)
         assert CORRUPTED in str(ours.value)
+
+
+@pytest.mark.parametrize("server_class", [OurNode, RealRedis])
+class TestRefusalsAtStart:
+    """What a node that cannot be part of a cluster says before it ends with status 1."""
+
+    def refusal(self, server: Server) -> str:
+        with pytest.raises(StartFailure) as caught:
+            server.start()
+        assert server.returncode == 1
+        assert "Traceback" not in str(caught.value)
+        return str(caught.value)
+
+    def test_a_file_in_use(self, server_class: type[Server]) -> None:
+        with server_class(cluster=True) as first:
+            second = server_class(cluster=True, cluster_config_file=str(first.directory / "nodes.conf"))
+            assert "is already used by a different Redis Cluster node" in self.refusal(second)
+            second.close()
+
+    def test_a_damaged_file(self, server_class: type[Server]) -> None:
+        server = server_class(cluster=True)
+        (server.directory / "nodes.conf").write_text("once upon a time\n")
+        assert CORRUPTED in self.refusal(server)
+        server.close()
+
+    def test_a_bus_port_in_use(self, server_class: type[Server]) -> None:
+        with server_class(cluster=True) as first:
+            second = server_class(cluster=True, cluster_port=first.bus_port)
+            assert f"Failed listening on port {first.bus_port} (cluster), aborting." in self.refusal(second)
+            second.close()
+
+    def test_data_that_cannot_be_loaded(self, server_class: type[Server]) -> None:
+        server = server_class(cluster=True)
+        (server.directory / "dump.rdb").write_bytes(b"REDIS0010\xff damaged")
+        self.refusal(server)
+        server.close()
