@@ -209,6 +209,10 @@ class Dispatcher:
         if client.reply_mode != b"on":
             reply = self._apply_reply_mode(client, argv, reply)
         if reply is not None:
+            if client.replica is not None:
+                # Its connection carries a snapshot and a stream; a reply in between would ruin both.
+                server.drop_replying_replica(client)
+                return
             client.out.append(reply)
             server.schedule_write(client)
         if server.keyspace.effects:

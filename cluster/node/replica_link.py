@@ -340,6 +340,10 @@ class ReplicaLink:
             self._load_failed()
             return
         self._end_loading()
+        settings = server.settings
+        if settings.rdb_del_sync_files and not settings.save and not settings.appendonly:
+            log.notice("Removing the RDB file obtained from the master. This replica has persistence disabled")
+            server.replication_host.remove_snapshot_file()
         replid, offset = self._expected
         self._replication.full_sync_loaded(replid, offset, database)
         self._begin_stream()

@@ -5,8 +5,11 @@ One thin adapter: every decision is in cluster.replication, every mechanism in t
 
 from __future__ import annotations
 
+import os
+import socket
 from typing import TYPE_CHECKING, Any
 
+from cluster import clock
 from cluster.replication.host import LogLevel, ReplicaSession, SaveInfo
 from cluster.replication.replica import RdbRequirement, Replica
 from cluster.resp.encode import error
@@ -66,6 +69,20 @@ class ReplicationHost:
     def send_snapshot_file(self, replica: Replica) -> bool:
         return self._server.saving.send_snapshot_file(replica)
 
+    def remove_snapshot_file(self) -> None:
+        settings = self._server.settings
+        try:
+            os.unlink(os.path.join(settings.dir, settings.dbfilename))
+        except OSError:
+            pass
+
+    def delay_small_packets(self, replica: Replica) -> None:
+        try:
+            sock = self._server.sessions[replica.session.id].sock
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        except (KeyError, OSError):
+            pass  # Gone, or a Unix socket.
+
     def kill_snapshot_child(self) -> None:
         self._server.saving.kill_child()
 
@@ -73,9 +90,17 @@ class ReplicationHost:
 
     def follow_configured_master(self) -> None:
         """The replicaof directive, before the data is loaded; the cron connects."""
+        feed = self._server.feed
+        self._server.config.on_change("repl-backlog-size", feed.resize_backlog)
+        for name in ("min-replicas-to-write", "min-replicas-max-lag"):
+            self._server.config.on_change(name, self._good_replicas_changed)
         address = self._server.settings.replicaof
         if address is not None and self._server.cluster is None:
             self._server.replication.follow_at_start(address.host, address.port)
+
+    def _good_replicas_changed(self) -> None:
+        self._server.feed.refresh_good_replicas(clock.monotonic_ms())
+        self._server.refresh_plain()
 
     def connect_to_master(self) -> None:
         from cluster.node.replica_link import ReplicaLink

@@ -240,11 +240,19 @@ class Saving:
         """Let slow replicas take what they were given before more is read."""
         server = self._server
         await trio.lowlevel.checkpoint()
-        while any(
-            replica in server.feed.replicas and replica.session.output_bytes() > RELAY_BYTES_MAX
+        held: dict[Replica, int] = {}
+        while full := [
+            replica
             for replica in replicas
-        ):
+            if replica in server.feed.replicas and replica.session.output_bytes() > RELAY_BYTES_MAX
+        ]:
+            for replica in full:
+                if held.get(replica) != replica.session.output_bytes():
+                    held[replica] = replica.session.output_bytes()
+                    replica.partial_write_since_ms = clock.monotonic_ms()
             await trio.sleep(FULL_OUTPUT_PAUSE_S)
+        for replica in replicas:
+            replica.partial_write_since_ms = None
 
     def send_snapshot_file(self, replica: Replica) -> bool:
         """Begin to send the finished snapshot file; False when it cannot be opened (it is logged)."""
@@ -329,7 +337,11 @@ class Saving:
         except ValueError:
             return
         if len(replid) == 40 and offset >= 0:
-            self._server.replication.restore_history(replid, offset, database)
+            cluster = self._server.cluster
+            as_replica = self._server.replication_state.is_replica or (
+                cluster is not None and cluster.myself.is_replica
+            )
+            self._server.replication.restore_history(replid, offset, database, as_replica)
 
     # Details ------------------------------------------------------------------------------------------------
 

@@ -98,8 +98,8 @@ class Server(ServerContext):
         self.replication = Replication(self.settings, self.replication_host, self.rng, clock.monotonic_ms)
         self.replication_state = self.replication.state
         self.feed = self.replication.feed
-        self.saving = Saving(self)
-        self.stopping = Stopping(self)
+        self.saving: Saving = Saving(self)
+        self.stopping: Stopping = Stopping(self)
         self._pause_all_until_ms = 0
         self._pause_writes_until_ms = 0
         self._failover_pause_until_ms = 0
@@ -265,6 +265,14 @@ class Server(ServerContext):
         self.statistics.count_error(message)
         client.out.append(error(message))
         self.close_session(client, after_reply=True)
+
+    def drop_replying_replica(self, client: Client) -> None:
+        """A replica asked something that has an answer: no replica of ours does that."""
+        self.log.warning(
+            f"Replica generated a reply to command '{client.last_command.decode('latin-1')}', disconnecting it: "
+            f"{self.describe_client(client)}"
+        )
+        self.reactor.disconnect(client)
 
     def query_buffer_exceeded(self, client: Client) -> None:
         """Drop a client whose unfinished request is larger than client-query-buffer-limit."""

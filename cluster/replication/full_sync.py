@@ -53,6 +53,8 @@ class FullSync:
         """A replica needs everything. It is a replica from now on, and gets its reply when the snapshot is taken."""
         self.count += 1
         replica.state = ReplicaState.WAIT_BGSAVE_START
+        if self.settings.repl_disable_tcp_nodelay:
+            self.host.delay_small_packets(replica)
         self.feed.add(replica)
         if len(self.feed.replicas) == 1 and self.feed.backlog is None:
             # What was before was not counted, so nobody may claim to know a part of it.
@@ -205,16 +207,17 @@ class FullSync:
         ):
             self.host.kill_snapshot_child()
 
-    def may_remove_snapshot_file(self, persistence_disabled: bool) -> bool:
-        """Whether the snapshot file exists only for replicas, and none needs it any more (rdb-del-sync-files)."""
+    def remove_file_if_unneeded(self) -> None:
+        """Once a second: delete a snapshot file that exists only for replicas, when none needs it any more."""
         if not self.settings.rdb_del_sync_files:
             self.snapshot_is_for_replicas = False
-        if not self.snapshot_is_for_replicas or not persistence_disabled:
-            return False
+        if not self.snapshot_is_for_replicas or self.settings.save or self.settings.appendonly:
+            return
         if any(replica.is_synchronising for replica in self.feed.replicas):
-            return False
+            return
         self.snapshot_is_for_replicas = False
-        return True
+        self.host.log("notice", "Removing the RDB file used to feed replicas in a persistence-less instance")
+        self.host.remove_snapshot_file()
 
     def _drop(self, replica: Replica, reason: str | None) -> None:
         if reason is not None:

@@ -95,6 +95,12 @@ class SnapshotHost(Protocol):
     def send_snapshot_file(self, replica: Replica) -> bool:
         """Begin to send the finished snapshot file; False when it cannot be opened (it is logged)."""
 
+    def remove_snapshot_file(self) -> None:
+        """Delete ``dbfilename``: it exists only because replicas needed it."""
+
+    def delay_small_packets(self, replica: Replica) -> None:
+        """Switch TCP_NODELAY off for this connection (repl-disable-tcp-nodelay)."""
+
     def kill_snapshot_child(self) -> None:
         """Stop the child: nobody waits for its snapshot any more."""
 

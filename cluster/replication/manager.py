@@ -246,6 +246,7 @@ class Replication:
             self.send_ack()
         self.feed.cron(now_ms, self.host.stream_snapshot_is_running())
         self.full_sync.start_if_due(now_ms)
+        self.full_sync.remove_file_if_unneeded()
         self.feed.before_sleep(now_ms)
 
     def _check_link(self, now_ms: int) -> None:

@@ -114,6 +114,12 @@ class FakeHost:
         self.calls.append(f"send file to {replica.session.id}")
         return not self.file_missing
 
+    def remove_snapshot_file(self) -> None:
+        self.calls.append("remove file")
+
+    def delay_small_packets(self, replica: Replica) -> None:
+        self.calls.append(f"delay {replica.session.id}")
+
     def kill_snapshot_child(self) -> None:
         self.calls.append("kill child")
         self.child = ""

@@ -290,10 +290,22 @@ def test_a_file_made_only_for_replicas_goes_when_none_needs_it() -> None:
     world = given_world(diskless=False)
     world.settings.rdb_del_sync_files = True
     replica = ask(world)
-    full_sync = world.replication.full_sync
     child_ends(world)
-    assert not full_sync.may_remove_snapshot_file(persistence_disabled=True)
-    full_sync.file_sent(replica, world.now_ms)
-    assert not full_sync.may_remove_snapshot_file(persistence_disabled=False)
-    assert full_sync.may_remove_snapshot_file(persistence_disabled=True)
-    assert not full_sync.may_remove_snapshot_file(persistence_disabled=True)
+    world.seconds(2)
+    assert "remove file" not in world.host.calls
+    world.replication.full_sync.file_sent(replica, world.now_ms)
+    world.settings.appendonly = True
+    world.seconds(2)
+    assert "remove file" not in world.host.calls
+    world.settings.appendonly = False
+    world.seconds(3)
+    assert world.host.calls.count("remove file") == 1
+    assert world.host.texts[-1] == "Removing the RDB file used to feed replicas in a persistence-less instance"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_repl_disable_tcp_nodelay(wanted: bool) -> None:
+    world = given_world()
+    world.settings.repl_disable_tcp_nodelay = wanted
+    ask(world)
+    assert ("delay 1" in world.host.calls) == wanted

@@ -11,7 +11,21 @@ from hypothesis import strategies as st
 from cluster.replication.stream import StreamError, StreamParser
 from tests.replication.fakes import command
 
-COMMANDS = st.lists(st.lists(st.binary(max_size=40), min_size=1, max_size=5), max_size=12)
+# What could be taken for protocol, in places where it is data, and sizes around the end of the header table.
+TREACHEROUS = [
+    b"",
+    b"\r\n",
+    b"\r",
+    b"\n",
+    b"$1",
+    b"*3",
+    b"x\r\n$1\r\ny",
+    command(b"SET", b"k", b"v"),
+    bytes(2047),
+    bytes(2048),
+]
+WORDS = st.one_of(st.binary(max_size=40), st.sampled_from(TREACHEROUS))
+COMMANDS = st.lists(st.lists(WORDS, min_size=1, max_size=5), max_size=12)
 
 
 def cuts(draw: st.DataObject, data: bytes) -> list[bytes]:
@@ -112,6 +126,38 @@ def test_a_big_value_in_small_pieces_is_joined_once() -> None:
         taken = parser.take()
     assert taken == [b"SET", b"k", value]
     assert parser.release() == stream
+
+
+@given(data=st.data(), words=st.lists(WORDS, min_size=1, max_size=4))
+def test_a_long_stream_in_chunks_like_a_sockets(data: st.DataObject, words: list[bytes]) -> None:
+    """Windows end anywhere inside commands, and odd commands stand between usual ones."""
+    usual = [[b"SET", b"key:%d" % number, b"v" * (number % 60)] for number in range(4000)]
+    position = data.draw(st.integers(0, len(usual)))
+    commands = [*usual[:position], words, *usual[position:]]
+    stream = b"".join(command(*each) for each in commands)
+    parser = StreamParser()
+    size = data.draw(st.integers(5_000, 100_000))
+    taken: list[list[bytes]] = []
+    released = b""
+    for start in range(0, len(stream), size):
+        parser.feed(stream[start : start + size])
+        while (argv := parser.take()) is not None:
+            taken.append(argv)
+            if len(taken) % 1000 == 0:
+                released += parser.release_before_last()
+        released += parser.release()
+    assert taken == commands
+    assert released == stream
+
+
+def test_commands_that_were_read_ahead_survive_more_input() -> None:
+    parser = StreamParser()
+    parser.feed(command(b"A") + command(b"B") + command(b"C")[:5])
+    assert parser.take() == [b"A"]
+    assert parser.release() == command(b"A")
+    parser.feed(command(b"C")[5:] + command(b"D"))
+    assert [parser.take(), parser.take(), parser.take(), parser.take()] == [[b"B"], [b"C"], [b"D"], None]
+    assert parser.release() == command(b"B") + command(b"C") + command(b"D")
 
 
 def test_a_count_of_words_allocates_nothing() -> None:
