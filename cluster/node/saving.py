@@ -1,7 +1,7 @@
 """Snapshots as the running node takes, sends and loads them: the trio side of cluster.persistence.saver.
 
-Role        Starts and watches children, relays a streamed snapshot to replicas, sends a snapshot file, loads the file at
-            start while clients are told LOADING. The books are the Saver's.
+Role        Starts and watches children, relays a streamed snapshot to replicas, sends a snapshot file, loads the file
+            at start while clients are told LOADING. The books are the Saver's.
 Invariants  Never more than RELAY_BYTES_MAX of a snapshot wait in one replica's output: the child is read more slowly
             instead. A snapshot's end is reported to replication exactly once, after its last byte was handed out.
 Units       bytes; ``*_unix_s`` seconds since 1970; monotonic ms.
@@ -256,7 +256,7 @@ class Saving:
 
     def send_snapshot_file(self, replica: Replica) -> bool:
         """Begin to send the finished snapshot file; False when it cannot be opened (it is logged)."""
-        path = os.path.join(self.saver.folder, self._server.settings.dbfilename)
+        path = self._path()
         try:
             file = open(path, "rb")  # noqa: SIM115  # Closed by the task that sends it.
         except OSError as failure:
@@ -293,11 +293,34 @@ class Saving:
         self._server.loading = False
         self._server.refresh_plain()
 
+    def reload(self, *, flush: bool, merge: bool) -> bool:
+        """DEBUG RELOAD: load the snapshot file here and now, into the emptied (or the present) keyspace."""
+        server = self._server
+        if flush:
+            server.keyspace.flush_all()
+        sink = KeyspaceSink(server.keyspace, self._log, allow_duplicates=merge)
+        policy = LoadPolicy(
+            verify_checksum=server.settings.rdbchecksum and not server.skip_checksum_validation,
+            drop_expired_before_ms=None if server.replication_state.is_replica else clock.unix_ms(),
+            database_count=len(server.keyspace.databases),
+        )
+        try:
+            for parser in load_file(self._path(), sink, policy, clock.unix_ms() // 1000):
+                self.last_load_keys = parser.counts.keys_loaded
+                self.last_load_keys_expired = parser.counts.keys_expired
+        except (OSError, RdbError) as failure:
+            server.log.warning(str(failure))
+            return False
+        return True
+
+    def _path(self) -> str:
+        return os.path.join(self._server.settings.dir, self._server.settings.dbfilename)
+
     async def load_at_start(self) -> bool:
         """Load the snapshot file, if there is one; False when it is damaged and the server must not start."""
         server = self._server
         settings = server.settings
-        path = os.path.join(settings.dir, settings.dbfilename)
+        path = self._path()
         if not os.path.exists(path):
             return True
         began = time.perf_counter()

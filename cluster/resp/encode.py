@@ -28,7 +28,7 @@ _SMALL_INTEGERS = tuple(b":%d\r\n" % n for n in range(1024))
 
 def bulk(value: bytes | bytearray) -> bytes:
     """A bulk string."""
-    return b"$%d\r\n%b\r\n" % (len(value), value)
+    return b"$%d\r\n%b\r\n" % (len(value), value)  # type: ignore[str-format]  # Any buffer will do.
 
 
 def integer(n: int) -> bytes:
@@ -55,7 +55,7 @@ def array(parts: Sequence[bytes]) -> bytes:
 
 def bulk_array(values: Iterable[bytes]) -> bytes:
     """An array of bulk strings; also the encoding of a command request."""
-    packed: bytes = pack_command(tuple(values))
+    packed: bytes = pack_command(tuple(values))  # type: ignore[arg-type]  # Its stub forgets that bytes are enough.
     return packed
 
 
