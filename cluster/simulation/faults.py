@@ -25,7 +25,7 @@ SPREAD_MS: Final = 1500
 class Troublemaker:
     """Causes trouble in one world. At most a third of the nodes are down or stopped at a time."""
 
-    def __init__(self, world: World, operator: bool = True) -> None:
+    def __init__(self, world: World, *, operator: bool = True, takeover: bool = False) -> None:
         self.world = world
         self.rng = world.rng
         self.kinds: list[Callable[[], None]] = [
@@ -42,6 +42,7 @@ class Troublemaker:
         ]
         if operator:
             self.kinds += [self.fail_over, self.fail_over, self.move_slot, self.bump_epoch]
+        self.modes = list(FailoverMode) if takeover else [FailoverMode.NORMAL, FailoverMode.FORCE]
         self.history: list[str] = []
 
     def trouble(self, duration_ms: int) -> None:
@@ -115,7 +116,7 @@ class Troublemaker:
     def fail_over(self) -> None:
         """CLUSTER FAILOVER to some replica."""
         node = self._pick(lambda node: node.is_awake and node.state.myself.is_replica)
-        mode = self.rng.choice(list(FailoverMode))
+        mode = self.rng.choice(self.modes)
         if node is not None:
             self._note(f"failover {mode.value}", node)
             try:

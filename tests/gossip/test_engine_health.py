@@ -6,7 +6,6 @@ import pytest
 
 from cluster.gossip.effects import CloseLink, OpenLink, Send
 from cluster.gossip.messages import MessageType, Update
-from cluster.gossip.nodes_conf import format_nodes_conf, parse
 from cluster.gossip.state import ClusterHealth, Node, NodeFlags
 from cluster.slots.hashing import SLOT_COUNT
 from cluster.slots.ranges import slots_to_bitmap
@@ -143,22 +142,11 @@ def test_a_replica_needs_no_delay() -> None:
 # -- restart ----------------------------------------------------------------------------------------
 
 
-def restarted(bench: EngineBench) -> EngineBench:
-    """The same node, started again from its nodes.conf."""
-    again = EngineBench()
-    again.now_ms = bench.now_ms
-    state = parse(format_nodes_conf(bench.state), bench.now_ms).state
-    again.engine = type(again.engine)(
-        state, again.settings, again.data, bench.engine.operations._ctx.rng, bench.now_ms, bench.now_ms
-    )
-    again.state, again.myself = state, state.myself
-    return again
-
-
 def test_a_restarted_master_does_not_serve_until_the_majority_answered() -> None:
     """DESIGN: a node that restarts must not accept writes for slots that moved meanwhile."""
-    bench = restarted(three_masters()[0])
-    a, _ = (node for node in bench.state.nodes.values() if not node.is_myself)
+    bench, _, _ = three_masters()
+    bench.restart()
+    a = bench.find("a")
 
     bench.ticks(10 * TIMEOUT_MS)
     assert bench.state.health is FAIL, "Redis would trust the flags in its file until the node timeout"
@@ -168,8 +156,9 @@ def test_a_restarted_master_does_not_serve_until_the_majority_answered() -> None
 
 
 def test_a_restarted_master_whose_slots_moved_learns_it_before_it_serves() -> None:
-    bench = restarted(three_masters()[0])
-    a, b = (node for node in bench.state.nodes.values() if not node.is_myself)
+    bench, _, _ = three_masters()
+    bench.restart()
+    a, b = bench.find("a"), bench.find("b")
     bench.ticks(300, answering=[a])
 
     # a voted for b's taking over of my slots, and says so when it sees me claim them.

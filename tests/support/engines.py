@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from cluster.failover.engine import ClusterEngine
 from cluster.gossip.effects import CloseLink, Effect, Log, OpenLink, SaveConfig, Send
 from cluster.gossip.messages import EMPTY, Body, Gossip, GossipEntry, Header, Message, MessageType
-from cluster.gossip.state import ClusterHealth, Link, Node, NodeFlags, new_state
+from cluster.gossip.nodes_conf import format_nodes_conf, parse
+from cluster.gossip.state import ClusterHealth, ClusterState, Link, Node, NodeFlags, new_state
 from cluster.settings import Settings
 from cluster.simulation.checker import inconsistency
 from cluster.simulation.node import SimulatedData
@@ -39,17 +40,28 @@ class EngineBench:
             setattr(self.settings, name, value)
         self.now_ms = START_MS
         self.data = SimulatedData()
+        self.rng = random.Random(1)
+        self.effects: list[Effect] = []
+        self._checked_version = -1
         state = new_state(MY_ID, START_MS)
         state.myself.config_epoch = state.current_epoch = epoch
         for slot in slots:
             state.assign_slot(slot, state.myself)
-        self.engine = ClusterEngine(
-            state, self.settings, self.data, random.Random(1), START_MS, START_MS + UNIX_OFFSET_MS
-        )
+        self._start(state)
+
+    def _start(self, state: ClusterState) -> None:
         self.state = state
         self.myself = state.myself
-        self.effects: list[Effect] = []
-        self._checked_version = -1
+        unix_ms = self.now_ms + UNIX_OFFSET_MS
+        self.engine = ClusterEngine(state, self.settings, self.data, self.rng, self.now_ms, unix_ms)
+
+    def restart(self) -> None:
+        """End the process and start it again: what is known is what its nodes.conf said. Nodes are new objects."""
+        self._start(parse(format_nodes_conf(self.state), self.now_ms).state)
+
+    def find(self, letter: str) -> Node:
+        """The node that ``peer`` made, as this node knows it now."""
+        return self.state.nodes[node_id(letter)]
 
     # -- setting the scene ----------------------------------------------------------------------------
 
