@@ -10,7 +10,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -38,6 +38,10 @@ class Transaction:
     """A command was refused while queueing: EXEC answers EXECABORT (CLIENT_DIRTY_EXEC)."""
 
 
+UNBLOCKABLE = frozenset({"wait", "list", "zset", "stream"})
+"""The kinds of :class:`Parked` that CLIENT UNBLOCK may end: those whose time-out has a reply."""
+
+
 @attrs.define(eq=False)
 class Parked:
     """Why a client waits, and how the wait may end.
@@ -47,6 +51,7 @@ class Parked:
     """
 
     kind: str
+    """What it waits for: ``postponed`` (a pause) or ``wait``, ``list``, ``zset``, ``stream``: see UNBLOCKABLE."""
     deadline_ms: int | None
     on_timeout: Callable[[], bytes | None]
     on_cancel: Callable[[], None] = lambda: None
@@ -83,8 +88,10 @@ class Session:
         "proto",
         "queued",
         "readonly",
+        "redacted",
         "replica",
         "reply_mode",
+        "request",
         "server",
         "slot",
         "transaction",
@@ -121,6 +128,10 @@ class Session:
         self.effects: list[list[bytes]] | None = None
         """What to replicate instead of the request; None: the request itself; []: nothing. Reset per command."""
         self.prevent_propagation = False
+        self.request: list[bytes] | None = None
+        """What is being run past the gates; None between requests, and always on the hot path."""
+        self.redacted: list[bytes] | None = None
+        """How MONITOR and SLOWLOG show the command that is running, where it holds a secret. Reset after it."""
         self.reply_mode = b"on"
         """on, off, skip (drop the reply of the next command), skipping (that next command is running)."""
         self.replica: Any = None
@@ -143,13 +154,27 @@ class Session:
 
     def write(self, data: bytes) -> None:
         """Add encoded bytes to the output, unless CLIENT REPLY says not to."""
-        self.out.append(data)
-        self.server.schedule_write(self)
+        if self.reply_mode == b"on":
+            self.out.append(data)
+            self.server.schedule_write(self)
 
     def push(self, data: bytes) -> None:
         """Add an out-of-band message: like write, but not subject to CLIENT REPLY."""
         self.out.append(data)
         self.server.schedule_write(self)
+
+    def redact(self, argv: list[bytes], *positions: int) -> None:
+        """Keep the arguments at ``positions`` of the running command out of MONITOR and SLOWLOG."""
+        if self.redacted is None:
+            self.redacted = list(argv)
+        for position in positions:
+            self.redacted[position] = b"(redacted)"
+
+    def client_type(self) -> str:
+        """normal, replica or master: the class of CLIENT LIST TYPE, CLIENT KILL TYPE and the output limits."""
+        if self.is_master_link:
+            return "master"
+        return "normal" if self.replica is None else "replica"
 
     def refresh_plain(self) -> None:
         """Decide again whether requests may take the hot path; call after changing any state named here."""
@@ -163,7 +188,36 @@ class Session:
             and not self.is_master_link
             and not self.is_monitor
             and self.parked is None
+            and not self.close_after_reply
         )
+
+
+class MigrateConnection(Protocol):
+    """A blocking connection to the target of MIGRATE (cluster.node.migrate_connections)."""
+
+    selected_database: int | None
+    """The database that the connection is known to have selected."""
+
+    def send(self, data: bytes, timeout_ms: int) -> None:
+        """Write everything. Raises OSError, TimeoutError among them."""
+
+    def read_line(self, timeout_ms: int) -> bytes:
+        """The next line without its end. Raises OSError, TimeoutError among them."""
+        ...
+
+
+class MigrateTargets(Protocol):
+    """The connections that MIGRATE keeps."""
+
+    def get(self, host: bytes, port: bytes, timeout_ms: int, now_ms: int) -> MigrateConnection:
+        """A connection to a target, new or kept from before. Raises OSError."""
+        ...
+
+    def close(self, host: bytes, port: bytes) -> None:
+        """Drop the connection to a target."""
+
+    def close_idle(self, now_ms: int) -> None:
+        """Drop what was not used for a while; to be called about once a second."""
 
 
 class ServerContext(ABC):
@@ -185,6 +239,7 @@ class ServerContext(ABC):
     """``replication.state``, for the gates."""
     feed: ReplicationFeed
     """``replication.feed``, for the gates."""
+    migrate_connections: MigrateTargets
     sessions: dict[int, Any]
     """Every connected client by id."""
     rng: random.Random
@@ -197,7 +252,9 @@ class ServerContext(ABC):
     """cluster.node.saving.Saving: SAVE, BGSAVE and what INFO says of them."""
     slow_log: Any
     monitors: Any
+    cron: Any
     active_expire: bool
+    skip_checksum_validation: bool
     loading: bool
 
     @abstractmethod
@@ -214,7 +271,7 @@ class ServerContext(ABC):
 
     @abstractmethod
     def unpark(self, session: Session, reply: bytes | None) -> None:
-        """End a wait: send ``reply`` (if any) and go on with the client's queued requests."""
+        """End a wait: send ``reply`` (if any); the client's queued requests run before the loop sleeps."""
 
     @abstractmethod
     def run(self, session: Session, row: Command, argv: list[bytes]) -> bytes | None:
@@ -223,6 +280,10 @@ class ServerContext(ABC):
     @abstractmethod
     def is_local(self, session: Any) -> bool:
         """True for a client on this machine: what \"local\" means in enable-debug-command and its like."""
+
+    @abstractmethod
+    def restart(self, delay_ms: int) -> None:
+        """Let a new process with the same arguments take this one's place."""
 
     @abstractmethod
     def reset_statistics(self) -> None:
@@ -235,6 +296,14 @@ class ServerContext(ABC):
     @abstractmethod
     def set_authenticated(self, session: Any, *, authenticated: bool) -> None:
         """Log a client in or out, the parser's limits included."""
+
+    @abstractmethod
+    def requires_authentication(self) -> bool:
+        """Whether a client that has not authenticated is refused: only while there is a password."""
+
+    @abstractmethod
+    def is_subscriber(self, session: Session) -> bool:
+        """True for a RESP2 client that has subscribed: it may only use the Pub/Sub commands, and its PING differs."""
 
     @abstractmethod
     def info(self, sections: set[bytes]) -> bytes:

@@ -1,16 +1,23 @@
-"""One line of CLIENT LIST (catClientInfoString in networking.c)."""
+"""One line of CLIENT LIST (catClientInfoString in networking.c).
+
+Fields, their order and their meaning are those of Redis 7.0; lib-name and lib-ver, of 7.2, follow where a client has
+told them. Sizes are measured where there is something to measure: what waits in the parser, what was not sent. A client
+here has no query buffer and no reply buffer of its own; ``qbuf-free`` is what its next read may take, ``rbs`` the size
+of Redis's reply buffer. Units: bytes, whole seconds.
+"""
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
-
-from cluster.node.poller import READ
 
 if TYPE_CHECKING:
     from cluster.node.client import Client
 
 _REPLY_CHUNK_BYTES = 16 * 1024
 """Output above this would, in Redis, have left the static buffer for the reply list (PROTO_REPLY_CHUNK_BYTES)."""
+_CLIENT_BYTES = 2500
+"""An idle client: session, parser, socket object, and their entries in tables (10,000 of them, measured as RSS)."""
 
 
 def flags_of(client: Client) -> str:
@@ -25,40 +32,43 @@ def flags_of(client: Client) -> str:
             ("b", client.parked is not None),
             ("d", client.watch_broken),
             ("c", client.close_after_reply),
+            ("U", client.sock.family == socket.AF_UNIX),
             ("r", client.readonly),
             ("e", client.no_evict),
-            ("T", client.no_touch),
         )
         if holds
     )
     return letters or "N"
 
 
-def client_type(client: Client) -> str:
-    """The class of a client for CLIENT LIST TYPE, CLIENT KILL TYPE and the output limits."""
-    if client.is_master_link:
-        return "master"
-    if client.replica is not None:
-        return "replica"
-    return "normal"
-
-
 def describe(client: Client, now_ms: int) -> str:
     """The whole line, without its line end."""
     transaction = client.transaction
-    output = client.output_bytes()
-    static = min(output, _REPLY_CHUNK_BYTES)
-    chunks = len(client.unsent)
-    queue_bytes = 0 if transaction is None else sum(len(word) for _row, argv in transaction.queue for word in argv)
-    buffered = client.parser.buffered_bytes
-    return (
+    queue = [] if transaction is None else transaction.queue
+    multi_bytes = sum(len(word) for _row, argv in queue for word in argv)
+    request = client.request or []
+    argument_bytes = sum(map(len, request))
+    input_bytes = client.parser.buffered_bytes + _encoded_size(request)
+    ready_bytes = sum(map(len, client.out))
+    line = (
         f"id={client.id} addr={client.address} laddr={client.local_address} fd={client.fd}"
         f" name={client.name.decode('latin-1')} age={(now_ms - client.created_ms) // 1000}"
         f" idle={(now_ms - client.last_active_ms) // 1000} flags={flags_of(client)} db={client.db.index}"
-        f" sub=0 psub=0 ssub=0 multi={-1 if transaction is None else len(transaction.queue)}"
-        f" qbuf={buffered} qbuf-free={client.read_bytes} argv-mem={queue_bytes and 0}"
-        f" multi-mem={queue_bytes} rbs={_REPLY_CHUNK_BYTES} rbp={static} obl={static if not chunks else 0}"
-        f" oll={chunks} omem={client.unsent_bytes} tot-mem={client.read_bytes + buffered + output + queue_bytes}"
-        f" events={'rw' if client.wants_write else 'r' if READ else ''}"
-        f" cmd={client.last_command.decode('latin-1')} user={client.user} redir=-1 resp={client.proto.version}"
+        f" sub=0 psub=0 ssub=0 multi={-1 if transaction is None else len(queue)}"
+        f" qbuf={input_bytes} qbuf-free={client.read_bytes} argv-mem={argument_bytes} multi-mem={multi_bytes}"
+        f" rbs={_REPLY_CHUNK_BYTES} rbp={min(ready_bytes, _REPLY_CHUNK_BYTES)} obl={ready_bytes}"
+        f" oll={len(client.unsent)} omem={client.unsent_bytes}"
+        f" tot-mem={_CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"
+        f" events={'rw' if client.wants_write else 'r'} cmd={client.last_command.decode('latin-1')}"
+        f" user={'(superuser)' if client.is_master_link else client.user} redir=-1 resp={client.proto.version}"
     )
+    if client.lib_name or client.lib_version:
+        line += f" lib-name={client.lib_name.decode('latin-1')} lib-ver={client.lib_version.decode('latin-1')}"
+    return line
+
+
+def _encoded_size(request: list[bytes]) -> int:
+    """What the request took as an array of bulk strings: Redis keeps it in the query buffer while it runs."""
+    if not request:
+        return 0
+    return len(b"*%d\r\n" % len(request)) + sum(len(b"$%d\r\n" % len(word)) + len(word) + 2 for word in request)

@@ -14,10 +14,11 @@ from typing import Final
 
 import attrs
 
+import cluster
 from cluster.errors import ConfigError
 from cluster.resp.parser import split_inline
 
-REDIS_VERSION: Final = "7.0.15"
+REDIS_VERSION: Final = cluster.REDIS_VERSION
 
 _TRIMMED = b" \t\r\n"
 _ESCAPES = {

@@ -80,6 +80,8 @@ class Dispatcher:
                 index = self._run_quick(client, requests, index)
                 if index == len(requests):
                     return
+            elif client.close_after_reply:
+                return  # It said QUIT in an earlier read; its last reply has not left yet.
             self.process(client, requests[index])
             if client.close_after_reply or client.closed:
                 return
@@ -89,7 +91,9 @@ class Dispatcher:
         """Go on with what a client asked while it was parked."""
         while client.queued and client.parked is None and not client.closed and not client.close_after_reply:
             self.process(client, client.queued.popleft())
-        if client.parked is None and client.parser.error is not None and not client.closed:
+        if client.parked is not None or client.closed or client.close_after_reply:
+            return
+        if client.parser.error is not None:
             self._server.protocol_error(client, client.parser.error)
 
     # The hot path -------------------------------------------------------------------------------------------
@@ -196,6 +200,7 @@ class Dispatcher:
         """Run one request through every gate; its reply, if any, is added to the client's output."""
         server = self._server
         server.keyspace.now_ms = clock.unix_ms()
+        client.request = argv
         try:
             reply = self._pass_gates(client, argv)
         except CommandError as refusal:
@@ -203,6 +208,7 @@ class Dispatcher:
                 client.transaction.broken = True
             server.statistics.count_error(refusal.message)
             reply = error(refusal.message)
+        client.request = None
         if client.asking and client.transaction is None and client.parked is None and argv[0].lower() != b"asking":
             client.asking = False  # Good for one command, served or refused, or for one whole transaction.
             client.refresh_plain()
@@ -221,7 +227,7 @@ class Dispatcher:
     @staticmethod
     def _apply_reply_mode(client: Client, argv: list[bytes], reply: bytes | None) -> bytes | None:
         """CLIENT REPLY OFF and SKIP: SKIP silences itself and the one request after it."""
-        if client.reply_mode == b"off":
+        if client.reply_mode == b"off" or client.parked is not None:
             return None
         if client.reply_mode == b"skip":
             client.reply_mode = b"skipping"
@@ -245,7 +251,7 @@ class Dispatcher:
         is_write = row.is_write or bool(queued_flags & Flag.WRITE)
         obeys = client.is_master_link
 
-        if not client.authenticated and not flags & Flag.NO_AUTH:
+        if not client.authenticated and not flags & Flag.NO_AUTH and server.requires_authentication():
             raise self._rejected(row, errors.NOAUTH)
         if transaction is not None and flags & Flag.NO_MULTI:
             raise self._rejected(row, b"ERR Command not allowed inside a transaction")
@@ -289,6 +295,7 @@ class Dispatcher:
         """The row that a request runs. Raises CommandError for what does not exist; None: the client was dropped."""
         server = self._server
         name = argv[0]
+        client.last_command = b"NULL"
         container = server.commands.find(name)
         if container is None:
             if name.lower() in (b"host:", b"post"):
@@ -303,6 +310,7 @@ class Dispatcher:
                     b"ERR unknown subcommand '%b'. Try %b HELP." % (argv[1][:128], container.name.upper())
                 )
         assert row is not None
+        client.last_command = row.name
         if not row.accepts(len(argv)) or row.handler is None:
             row.rejected_calls += 1
             raise errors.wrong_arity(row.name)
@@ -376,8 +384,6 @@ class Dispatcher:
         dirty_before = keyspace.dirty
         began_ns = time.perf_counter_ns()
         self._depth += 1
-        if server.monitors and not row.flags & (Flag.SKIP_MONITOR | Flag.ADMIN):
-            server.feed_monitors(client, argv)
         failed = False
         try:
             reply = row.handler(client, argv)  # type: ignore[misc]
@@ -393,10 +399,13 @@ class Dispatcher:
         row.calls += 1
         row.usec += elapsed_us
         server.statistics.commands += 1
-        client.last_command = row.name
+        shown, client.redacted = client.redacted or argv, None
         threshold_us = server.settings.slowlog_log_slower_than
         if elapsed_us >= threshold_us >= 0 and not row.flags & Flag.SKIP_SLOWLOG and row.name != b"exec":
-            server.slow_log.add(client, argv, elapsed_us)
+            server.slow_log.add(client, shown, elapsed_us)
+        # Only now: the handler knows what is secret, and EXEC is shown behind what it ran.
+        if server.monitors and not row.flags & (Flag.SKIP_MONITOR | Flag.ADMIN):
+            server.feed_monitors(client, shown)
         if keyspace.followed and not failed and not client.prevent_propagation:
             if keyspace.dirty != dirty_before or client.effects is not None:
                 self._collect(client, argv, row)

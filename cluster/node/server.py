@@ -14,6 +14,8 @@ import ipaddress
 import os
 import random
 import socket
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -60,6 +62,8 @@ _PROTECTED_MODE = (
     b"things in order for the server to start accepting connections from the outside."
 )
 _MAX_CLIENTS = b"ERR max number of clients reached"
+_RESUMING = Parked("resuming", None, lambda: None)
+"""A wait that is over; what the client asked meanwhile runs before the loop sleeps."""
 
 
 class Server(ServerContext):
@@ -104,8 +108,11 @@ class Server(ServerContext):
         self._pause_writes_until_ms = 0
         self._failover_pause_until_ms = 0
         self._shutdown_pause = False
+        self._resuming: list[Session] = []
         self.exit_requested = trio.Event()
         self.exit_code = 0
+        self.skip_checksum_validation = False
+        """DEBUG SET-SKIP-CHECKSUM-VALIDATION."""
         self.active_expire = True
         """DEBUG SET-ACTIVE-EXPIRE."""
         self.startup_memory_bytes = resident_bytes()
@@ -113,6 +120,7 @@ class Server(ServerContext):
         """True when any ordinary client may take the hot path."""
         self.accepts_writes = False
         """True when the hot path may run commands that write."""
+        config.on_change("requirepass", self._password_changed)
         self.refresh_plain()
 
     # Passes -------------------------------------------------------------------------------------------------
@@ -126,6 +134,7 @@ class Server(ServerContext):
 
     def before_sleep(self) -> None:
         """What must happen before replies leave: cluster state to disk, the stream to replicas."""
+        self._resume_unparked()
         if self.bus is not None:
             self.bus.before_sleep()
         self.replication.before_sleep(clock.monotonic_ms())
@@ -143,6 +152,7 @@ class Server(ServerContext):
             not self.loading
             and not self.monitors
             and not paused
+            and not self.saving.writes_refused  # PING tells.
             and not 0 <= settings.slowlog_log_slower_than < 2000
             and (self.replication_state.serves_fresh_data or settings.replica_serve_stale_data)
         )
@@ -203,8 +213,16 @@ class Server(ServerContext):
     def set_authenticated(self, client: Client, *, authenticated: bool) -> None:
         """Log a client in or out, the parser's limits included."""
         client.authenticated = authenticated
-        client.parser.authenticated = authenticated
+        client.parser.authenticated = authenticated or not self.requires_authentication()
         client.refresh_plain()
+
+    def requires_authentication(self) -> bool:
+        return bool(self.settings.requirepass)
+
+    def _password_changed(self) -> None:
+        """Who is logged in stays so; without a password, who is not needs no AUTH either, for as long as it lasts."""
+        for client in self.sessions.values():
+            self.set_authenticated(client, authenticated=client.authenticated)
 
     def client_gone(self, client: Client) -> None:
         """The reactor closed the connection: leave every place where the session is known."""
@@ -226,6 +244,7 @@ class Server(ServerContext):
             return
         if after_reply:
             session.close_after_reply = True
+            session.refresh_plain()
             self.reactor.schedule_write(session)  # type: ignore[arg-type]
         else:
             self.reactor.disconnect(session)  # type: ignore[arg-type]
@@ -305,19 +324,30 @@ class Server(ServerContext):
             self.unpark(session, parked.on_timeout())
 
     def unpark(self, session: Session, reply: bytes | None) -> None:
-        session.parked = None
-        session.refresh_plain()
+        # What it asked meanwhile must not run in the midst of whatever ended its wait (EXEC, say).
+        session.parked = _RESUMING
+        self._resuming.append(session)
         if reply is not None:
             session.write(reply)
-        self.keyspace.now_ms = clock.unix_ms()
-        self.dispatcher.resume(session)  # type: ignore[arg-type]
+            if session.reply_mode == b"skipping":
+                session.reply_mode = b"on"
         self.reactor.request_flush()
+
+    def _resume_unparked(self) -> None:
+        """Run what clients asked while they waited (processUnblockedClients)."""
+        while self._resuming:
+            resuming, self._resuming = self._resuming, []
+            for session in resuming:
+                if session.parked is _RESUMING:
+                    session.parked = None
+                    session.refresh_plain()
+                    self.dispatcher.resume(session)  # type: ignore[arg-type]
 
     def unblock_all(self) -> None:
         """The role changed under blocked clients: they are told, and closed, as Redis does."""
         for client in list(self.sessions.values()):
             parked = client.parked
-            if parked is not None and parked.kind != "postponed":
+            if parked is not None and parked.kind != "postponed" and parked is not _RESUMING:
                 parked.on_cancel()
                 client.parked = None
                 client.write(
@@ -384,8 +414,7 @@ class Server(ServerContext):
         """min-replicas-to-write."""
         return self.feed.enough_good_replicas()
 
-    def is_subscriber(self, client: Client) -> bool:
-        """True for a RESP2 client that may only use the Pub/Sub commands now."""
+    def is_subscriber(self, session: Session) -> bool:
         return False
 
     def allows_protected(self, client: Client, row: Command) -> bool:
@@ -447,6 +476,15 @@ class Server(ServerContext):
         """Hold writes back while replicas catch up before the end."""
         self._shutdown_pause = paused
         self._pause_may_have_ended()
+
+    def restart(self, delay_ms: int) -> None:
+        """DEBUG RESTART: let a new process with the same arguments take this one's place."""
+        self.log.warning("Restarting, as asked by DEBUG")
+        self.reactor.close()
+        if self.bus is not None:
+            self.bus.close()
+        time.sleep(delay_ms / 1000)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
     def request_exit(self) -> None:
         """End the process once the loop gets its turn; everything that had to be done before is done."""

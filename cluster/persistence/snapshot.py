@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+import cluster
 from cluster.errors import RdbError
 from cluster.keyspace.database import EMPTY, Database, Keyspace
 from cluster.persistence.rdb_reader import LoadPolicy, RdbParser, RdbSink, load_slices
@@ -29,7 +30,7 @@ Log = Callable[[str, str], None]
 Usage = Callable[[Database, bytes], tuple[int | None, int | None]]
 """``usage(database, key) -> (idle seconds, access frequency)``: at most one of them, as maxmemory-policy says."""
 
-REDIS_VERSION: Final = b"7.0.15"
+REDIS_VERSION: Final = cluster.REDIS_VERSION.encode()
 AUTOSYNC_BYTES: Final = 4 * 1024 * 1024
 """rdb-save-incremental-fsync: so much is flushed to the disk at a time, instead of everything at the end."""
 PROGRESS_KEYS: Final = 1024
