@@ -188,14 +188,22 @@ def test_a_collection_that_arrives_in_pieces_is_decoded_a_few_times_only(monkeyp
 
 
 def test_a_known_size_ends_the_wait_without_being_told() -> None:
-    """Two attempts would want twice the bytes of the first, more than the file has."""
-    data = rdb(b"\x02\x01k\x03" + b"\x03abc" * 2 + b"\x28" + b"x" * 40)
+    """Without it, the attempt after half of the set would wait for more bytes than the file has."""
+    members = [b"%03dx" % number for number in range(100)]
+    data = rdb(b"\x02\x01k\x40\x64" + b"".join(encode_string(member, compress=False) for member in members))
     parser = RdbParser(Collector(), LoadPolicy(total_bytes=len(data)))
     with every_kind_loadable():
         for position in range(len(data)):
             parser.feed(data[position : position + 1])
             parser.parse()
     assert parser.done
+
+
+def test_what_follows_the_end_is_left_alone_even_if_it_looks_like_a_key() -> None:
+    """An AOF tail, or an end mark, may begin with any byte."""
+    sink, parser = parse(rdb(b"\x00\x01k\x01v") + b"\x00\x01x\x01y" * 3)
+    assert [entry[1] for entry in sink.entries] == [b"k"]
+    assert parser.leftover() == b"\x00\x01x\x01y" * 3
 
 
 def test_output_comes_in_chunks_and_a_large_value_is_not_copied_into_one() -> None:
