@@ -75,6 +75,11 @@ DB_INDEX_OUT_OF_RANGE = b"ERR DB index is out of range"
 INVALID_CURSOR = b"ERR invalid cursor"
 
 
+def quoted(argument: bytes) -> bytes:
+    """An argument as error texts quote it: C's ``%s`` ends at a NUL byte."""
+    return argument.split(b"\0", 1)[0]
+
+
 def wrong_arity(name: bytes) -> CommandError:
     """The refusal of a known command with too few or too many arguments."""
     return CommandError(b"ERR wrong number of arguments for '%b' command" % name)

@@ -163,7 +163,7 @@ def hello(client: Session, argv: list[bytes]) -> bytes:
             _set_name(client, argv[position + 1])
             position += 2
         else:
-            raise CommandError(b"ERR Syntax error in HELLO option '%b'" % argv[position])
+            raise CommandError(b"ERR Syntax error in HELLO option '%b'" % errors.quoted(argv[position]))
     if not client.authenticated:
         raise CommandError(
             b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> "
@@ -216,7 +216,7 @@ def client_setinfo(client: Session, argv: list[bytes]) -> bytes:
     attribute, value = argv[2], argv[3]
     wanted = attribute.lower()
     if wanted not in (b"lib-name", b"lib-ver"):
-        raise CommandError(b"ERR Unrecognized option '%b'" % attribute)
+        raise CommandError(b"ERR Unrecognized option '%b'" % errors.quoted(attribute))
     if not _is_attribute(value):
         raise CommandError(b"ERR %b cannot contain spaces, newlines or special characters." % attribute)
     if wanted == b"lib-name":
@@ -233,7 +233,7 @@ def _client_type(name: bytes) -> str:
     try:
         return _TYPES[name.lower()]
     except KeyError:
-        raise CommandError(b"ERR Unknown client type '%b'" % name) from None
+        raise CommandError(b"ERR Unknown client type '%b'" % errors.quoted(name)) from None
 
 
 def _describe_all(client: Session, sessions: Iterable[Session]) -> bytes:
@@ -294,7 +294,7 @@ def _set_skip_me(wanted: _KillFilter, value: bytes) -> None:
 
 def _set_user(wanted: _KillFilter, value: bytes) -> None:
     if value != _DEFAULT_USER.encode():
-        raise CommandError(b"ERR No such user '%b'" % value)
+        raise CommandError(b"ERR No such user '%b'" % errors.quoted(value))
     wanted.user = _DEFAULT_USER
 
 

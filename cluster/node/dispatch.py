@@ -307,7 +307,8 @@ class Dispatcher:
             row = container.subcommands.get(argv[1].lower())
             if row is None:
                 raise CommandError(
-                    b"ERR unknown subcommand '%b'. Try %b HELP." % (argv[1][:128], container.name.upper())
+                    b"ERR unknown subcommand '%b'. Try %b HELP."
+                    % (errors.quoted(argv[1][:128]), container.name.upper())
                 )
         assert row is not None
         client.last_command = row.name
@@ -325,10 +326,9 @@ class Dispatcher:
         for argument in argv[1:]:
             if len(arguments) >= _UNKNOWN_ARGUMENTS_BYTES:
                 break
-            arguments += b"'%b' " % argument[: _UNKNOWN_ARGUMENTS_BYTES - len(arguments)]
-        return CommandError(
-            b"ERR unknown command '%b', with args beginning with: %b" % (argv[0][:_UNKNOWN_ARGUMENTS_BYTES], arguments)
-        )
+            arguments += b"'%b' " % errors.quoted(argument[: _UNKNOWN_ARGUMENTS_BYTES - len(arguments)])
+        name = errors.quoted(argv[0][:_UNKNOWN_ARGUMENTS_BYTES])
+        return CommandError(b"ERR unknown command '%b', with args beginning with: %b" % (name, arguments))
 
     def _rejected(self, row: Command, message: bytes) -> CommandError:
         row.rejected_calls += 1
