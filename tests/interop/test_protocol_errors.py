@@ -220,6 +220,13 @@ def test_the_same_before_authentication(real_one_locked: Pair, our_one_locked: P
     assert our_one_locked.exchange(data) == real_one_locked.exchange(data)
 
 
+@pytest.mark.xfail(reason="an authenticated client's chunk is parsed as a whole, before RESET in it lowers the limits")
+def test_reset_lowers_the_limits_of_what_follows_in_the_same_chunk(real_one_locked: Pair, our_one_locked: Pair) -> None:
+    chunks = encode("AUTH", PASSWORD), encode("RESET") + encode("MSET", *["a"] * 10) + PING
+
+    assert our_one_locked.exchange(*chunks) == real_one_locked.exchange(*chunks)
+
+
 def test_http_is_noted_in_the_log(our_one: Pair) -> None:
     our_one.exchange(b"POST / HTTP/1.1\r\n")
 
