@@ -7,15 +7,13 @@ Units: milliseconds; expiry is Unix time.
 
 from __future__ import annotations
 
-import weakref
 from typing import Final
 
 import attrs
 
 from cluster import clock, errors
 from cluster.commands.arguments import parse_integer
-from cluster.commands.context import ServerContext, Session
-from cluster.commands.migrate_connections import MigrateConnection, MigrateConnections
+from cluster.commands.context import MigrateConnection, Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError, RdbError
 from cluster.keyspace.database import Database
@@ -140,7 +138,7 @@ class Migration:
 @command("migrate")
 def migrate(client: Session, argv: list[bytes]) -> bytes:
     """MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH password | AUTH2 user password] [KEYS key …]"""
-    migration = _parse(argv)
+    migration = _parse(client, argv)
     client.effects = []  # Each key's DEL is added when it is gone from here.
     keys = [key for key in migration.keys if client.db.read(key, key_slot(key)) is not None]
     if not keys:
@@ -154,7 +152,7 @@ def migrate(client: Session, argv: list[bytes]) -> bytes:
     return OK
 
 
-def _parse(argv: list[bytes]) -> Migration:
+def _parse(client: Session, argv: list[bytes]) -> Migration:
     copy = replace = False
     credentials: list[bytes] = []
     keys = [argv[3]]
@@ -168,10 +166,12 @@ def _parse(argv: list[bytes]) -> Migration:
             replace = True
         elif word == b"auth" and left >= 1:
             # As in Redis, AUTH after AUTH2 replaces the password alone.
-            credentials = [*credentials[:-1], _redacted(argv, position + 1)]
+            credentials = [*credentials[:-1], argv[position + 1]]
+            client.redact(argv, position + 1)
             position += 1
         elif word == b"auth2" and left >= 2:
-            credentials = [_redacted(argv, position + 1), _redacted(argv, position + 2)]
+            credentials = argv[position + 1 : position + 3]
+            client.redact(argv, position + 1, position + 2)
             position += 2
         elif word == b"keys":
             if argv[3]:
@@ -191,12 +191,6 @@ def _parse(argv: list[bytes]) -> Migration:
     return Migration(argv[1], argv[2], database, timeout_ms, keys, copy, replace, credentials)
 
 
-def _redacted(argv: list[bytes], position: int) -> bytes:
-    """Take a secret out of the request, which the slow log and MONITOR are going to show."""
-    secret, argv[position] = argv[position], b"(redacted)"
-    return secret
-
-
 class _LinkBroke(Exception):
     """The target could not be talked to. ``may_retry``: it is sure that nothing was processed there, and it is no
     time-out; then a new connection may do what one kept from before, and closed meanwhile, could not."""
@@ -214,7 +208,7 @@ class _Sending:
         self._client = client
         self._migration = migration
         self._keys = keys
-        self._connections = connections_of(client.server)
+        self._connections = client.server.migrate_connections
         self.moved: list[bytes] = []
         """The keys that are at the target now and no longer here."""
 
@@ -314,21 +308,3 @@ class _Sending:
 
 def _stored(db: Database, key: bytes) -> object:
     return db.slots[key_slot(key)][key]
-
-
-_connections: weakref.WeakKeyDictionary[ServerContext, MigrateConnections] = weakref.WeakKeyDictionary()
-
-
-def connections_of(server: ServerContext) -> MigrateConnections:
-    """The connections that this server's MIGRATE commands keep."""
-    connections = _connections.get(server)
-    if connections is None:
-        connections = _connections[server] = MigrateConnections(server.rng)
-    return connections
-
-
-def close_idle_connections(server: ServerContext) -> None:
-    """Drop MIGRATE's connections that were not used for a while; for the cron, once a second."""
-    connections = _connections.get(server)
-    if connections is not None:
-        connections.close_idle(clock.monotonic_ms())

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from cluster import clock
-from cluster.commands.migrate import close_idle_connections
 from cluster.keyspace.expiry import expire_due
 from cluster.node.memory import resident_bytes
 
@@ -37,7 +36,7 @@ class Cron:
             (1000, server.saving.check_save_points),
             (1000, server.replication.cron),
             (1000, self._note_memory),
-            (1000, lambda: close_idle_connections(server)),
+            (1000, lambda: server.migrate_connections.close_idle(clock.monotonic_ms())),
             (1000, server.refresh_plain),
         ]
         self._due_ms = [0] * len(self._jobs)

@@ -62,9 +62,11 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
         _write_pid_file(settings, log)
     log_mode(log, settings, version=__version__, sentinel_mode=options.sentinel_mode)
     # Imported only now: a wrong directive is told without waiting for the rest of the server.
+    from cluster.node.migrate_connections import MigrateConnections
     from cluster.node.server import Server
 
     server = Server(config, log)
+    server.migrate_connections = MigrateConnections(server.rng)
     log.role = lambda: "S" if server.replication_state.is_replica else "M"
     log.main_pid = os.getpid()
     sockets = _bind_all(settings, log)

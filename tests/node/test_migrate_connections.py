@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.commands.migrate_connections import CACHED_MAX, IDLE_MS_MAX, MigrateConnection, MigrateConnections
+from cluster.node.migrate_connections import CACHED_MAX, IDLE_MS_MAX, MigrateConnection, MigrateConnections
 
 
 @pytest.fixture
