@@ -270,14 +270,14 @@ def msetnx(client: Session, argv: list[bytes]) -> bytes:
 
 def _set_pairs(client: Session, argv: list[bytes]) -> None:
     db = client.db
-    put = db.put
-    # In cluster mode the dispatcher has seen that all keys share the slot.
-    slot = client.slot if client.server.cluster is not None else None
-    notifying = db.keyspace.notifier is not None
-    for index in range(1, len(argv), 2):
-        key = argv[index]
-        put(key, key_slot(key) if slot is None else slot, argv[index + 1])
-        if notifying:
+    if client.server.cluster is not None:
+        # In cluster mode the dispatcher has seen that all keys share the slot.
+        db.put_many(argv[1::2], argv[2::2], client.slot)
+    else:
+        for index in range(1, len(argv), 2):
+            db.put(argv[index], key_slot(argv[index]), argv[index + 1])
+    if db.keyspace.notifier is not None:
+        for key in argv[1::2]:
             db.notify("$", b"set", key)
 
 

@@ -153,6 +153,18 @@ class Database:
         if keyspace.observed:
             self.touched(key)
 
+    def put_many(self, keys: list[bytes], values: list[Value], slot: int) -> None:
+        """Store several values in one slot, as :meth:`put` would one after another."""
+        if self.expires or self.keyspace.observed:
+            for key, value in zip(keys, values, strict=True):
+                self.put(key, slot, value)
+            return
+        stored = self.slots[slot]
+        if stored is EMPTY:
+            stored = self.slots[slot] = {}
+        stored.update(zip(keys, values, strict=True))
+        self.keyspace.dirty += len(keys)
+
     def delete(self, key: bytes, slot: int) -> bool:
         """Remove a key and signal the change; False when it was not there. (An expired key must be peeked first.)"""
         if not self.remove(key, slot):

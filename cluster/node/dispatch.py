@@ -20,7 +20,7 @@ from cluster.commands.key_positions import keys_of
 from cluster.commands.registry import Command, Flag
 from cluster.errors import CommandError
 from cluster.resp.encode import QUEUED, error
-from cluster.slots.hashing import SLOT_COUNT, key_slot
+from cluster.slots.hashing import SLOT_COUNT, key_slot, through_hash_tag
 from cluster.slots.routing import Request, Serve, build_fast_map, refusal_text, route
 
 if TYPE_CHECKING:
@@ -185,14 +185,18 @@ class Dispatcher:
         first, last, step = row.first_key, row.last_key, row.key_step
         if first == 0:
             return False
-        slot = key_slot(argv[first])
+        key = argv[first]
+        slot = key_slot(key)
         if not fast_slots[slot]:
             return False
         client.slot = slot
         if self._server.cluster is None:
             return True
-        end = last + 1 if last >= 0 else len(argv) + last + 1
-        return all(key_slot(argv[position]) == slot for position in range(first + step, end, step))
+        others = argv[first + step : last + 1 if last >= 0 else len(argv) + last + 1 : step]
+        head = through_hash_tag(key)
+        if head:
+            return all(other.startswith(head) or key_slot(other) == slot for other in others)
+        return all(key_slot(other) == slot for other in others)
 
     # The gates ----------------------------------------------------------------------------------------------
 

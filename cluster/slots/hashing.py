@@ -22,3 +22,13 @@ def key_slot(key: bytes) -> int:
         if end > start:  # Neither missing (-1) nor directly behind the opening brace.
             key = key[start:end]
     return crc_hqx(key, 0) & 0x3FFF
+
+
+def through_hash_tag(key: bytes) -> bytes:
+    """The beginning of ``key`` up to the end of its hash tag; empty without one.
+
+    Every key that begins so has the same tag, hence the same slot: cheaper to see than to compute.
+    """
+    start = key.find(b"{")
+    end = key.find(b"}", start + 1) if start >= 0 else -1
+    return key[: end + 1] if end > start + 1 else b""
