@@ -193,6 +193,12 @@ def run_set_timeout(context: Context, arguments: argparse.Namespace) -> bool:
     return set_node_timeout(context, load_view(context, contact), int(timeout_text))
 
 
+def run_doctor(context: Context, arguments: argparse.Namespace) -> bool:
+    from cluster.admin.doctor import run_doctor
+
+    return run_doctor(context, _load(context, arguments))
+
+
 def run_call(context: Context, arguments: argparse.Namespace) -> bool:
     from cluster.admin.overview import call_everywhere
     from cluster.admin.view import load_view
@@ -345,6 +351,14 @@ COMMANDS: dict[str, Command] = {
         at_most=2,
         add_options=_fix_options,
         example="fix 127.0.0.1:7000",
+    ),
+    "doctor": Command(
+        _CONTACT,
+        "look every node over and say what to do",
+        run_doctor,
+        at_most=2,
+        example="doctor 127.0.0.1:7000",
+        more="Beyond check: replicas missing, behind or beside their masters, suspected nodes, settings that differ.",
     ),
     "meet": Command(
         "host:port new_host:new_port ...",
@@ -522,7 +536,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\n*** Interrupted.", file=sys.stderr)
     except BrokenPipeError:
-        # The reader of our output has gone; nobody is left to complain to, the interpreter's exit included.
+        # The reader of our help has gone; the interpreter's last flush must not find that out again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
@@ -561,7 +575,7 @@ def run_command(name: str, arguments: argparse.Namespace) -> int:
         return 1
     finally:
         context.close()
-        sys.stdout.flush()
+        console.flush()
 
 
 def _credentials(console: Console, arguments: argparse.Namespace) -> Credentials:

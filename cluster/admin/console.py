@@ -64,8 +64,11 @@ class Console:
 
     def part(self, text: str) -> None:
         """A piece of a line on standard output, shown at once."""
-        self.out.write(text)
-        self.out.flush()
+        self._write(text, at_once=True)
+
+    def flush(self) -> None:
+        """Let what was printed go out."""
+        self._write("", at_once=True)
 
     def info(self, text: str) -> None:
         self._print(text, _BOLD)
@@ -83,7 +86,7 @@ class Console:
     def complain(self, text: str) -> None:
         """A failure of the call itself, on standard error."""
         self._hide_bar()
-        self.out.flush()
+        self._write("", at_once=True)  # Both may be one terminal: keep the order.
         self.err.write(text + "\n")
         self.err.flush()
 
@@ -117,9 +120,17 @@ class Console:
         self._hide_bar()
         if colour and self.has_colours:
             text = f"{colour}{text}{_RESET}"
-        self.out.write(text + "\n")
-        if self.is_terminal:
-            self.out.flush()
+        self._write(text + "\n", at_once=self.is_terminal)
+
+    def _write(self, text: str, at_once: bool) -> None:
+        """Write to standard output. A reader that has gone (``| head``) must not stop a reshard in the middle."""
+        try:
+            self.out.write(text)
+            if at_once:
+                self.out.flush()
+        except BrokenPipeError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self.out.fileno())
 
     def _hide_bar(self) -> None:
         if self._bar is not None:

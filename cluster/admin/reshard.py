@@ -185,7 +185,7 @@ def carry_out(context: Context, view: ClusterView, plan: ReshardPlan, options: M
             if stop.is_requested:
                 raise _stopped_early(view, plan, done)
             source = _known(view, move.source_id)
-            bar.show(done, f"slot {move.slot} from {source.address}, {key_count} keys so far")
+            bar.show(done, f"slot {move.slot}, {key_count} keys")
             on_keys = _no_dots
             if not bar.replaces_lines:
                 console.part(f"Moving slot {move.slot} from {source.address} to {target.address}: ")
@@ -217,11 +217,12 @@ def _no_dots(_count: int) -> None:
 
 def _stopped_early(view: ClusterView, plan: ReshardPlan, done: int) -> Aborted:
     """The person asked to stop, and no slot is open."""
-    left = len(plan.moves) - done
+    left = plan.moves[done:]
+    sources = ",".join(dict.fromkeys(move.source_id for move in left))
+    options = f"--from {sources} --to {plan.target_id} --slots {len(left)}"
     return Aborted(
         f"*** Stopped: {done} of {len(plan.moves)} slots moved, none left open.",
-        hint=f"To move the rest: redis-cluster-cli reshard {view.contact.address} --to {plan.target_id} "
-        f"--from <source ids> --slots {left}",
+        hint=f"To move the rest:\n  redis-cluster-cli reshard {view.contact.address} {options}",
     )
 
 

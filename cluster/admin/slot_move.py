@@ -39,6 +39,7 @@ _CLUSTER_IS_DOWN = "CLUSTERDOWN The cluster is down"
 # Longer than a failover takes at the default node timeout of 15 seconds, most of which is detection.
 _DOWN_PATIENCE_MS = 30_000
 _DOWN_POLL_MS = 100
+_DOWN_TOLD_AFTER_MS = 1_000
 _ABSENT = b"0" * 40  # DEBUG DIGEST-VALUE of a key that does not exist.
 # Expired keys are listed but not moved; MIGRATE removes them. A source that keeps listing them is not to be waited for.
 _FRUITLESS_ROUNDS_MAX = 100
@@ -169,13 +170,20 @@ class SlotMover:
     def _migrate_patiently(self, source: ClusterNode, target: ClusterNode, keys: Sequence[bytes]) -> Reply:
         """MIGRATE, again and again while a failover elsewhere (or the target's own start) makes a node say "down"."""
         reply: Reply = None
+        is_told = False
 
         def is_answered() -> bool:
             nonlocal reply
             reply = self._migrate(source, target, keys, replace=False)
             return not (isinstance(reply, ErrorReply) and _CLUSTER_IS_DOWN in str(reply))
 
-        self.context.wait_until(is_answered, _DOWN_PATIENCE_MS, _DOWN_POLL_MS, lambda _waited_ms: None)
+        def on_wait(waited_ms: int) -> None:
+            nonlocal is_told
+            if waited_ms >= _DOWN_TOLD_AFTER_MS and not is_told:
+                is_told = True
+                self.context.console.complain("*** The cluster is down for the moment: waiting for it to come back.")
+
+        self.context.wait_until(is_answered, _DOWN_PATIENCE_MS, _DOWN_POLL_MS, on_wait)
         return reply
 
     def _migrate(self, source: ClusterNode, target: ClusterNode, keys: Sequence[bytes], replace: bool) -> Reply:

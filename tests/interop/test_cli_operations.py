@@ -66,10 +66,10 @@ def assert_no_open_slots(cluster: ClusterFixture) -> None:
 class RunningCli:
     """The CLI as a process that can be watched and interrupted."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(REPOSITORY / "tools" / "redis_cluster_cli.py"), *arguments],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -308,6 +308,24 @@ def test_a_node_that_dies_during_a_reshard(masters: ClusterFixture, victim: int)
     assert_no_open_slots(masters)
 
 
+def test_a_failover_elsewhere_does_not_stop_a_reshard(kind: Kind) -> None:
+    """Until the replica has taken over, every node answers MIGRATE by CLUSTERDOWN."""
+    with ClusterFixture(masters=3, replicas=1, kind=kind) as cluster:
+        written = fill(cluster, 3000)
+        dying = cluster.nodes[2]
+        with RunningCli(*reshard_of(cluster, 5000)) as cli:
+            cli.wait_for_lines("Moving slot ", 20)
+            dying.kill9()
+            status, out, err = cli.finish()
+
+        assert status == 0, out[-1000:] + err
+        assert f"Going on without {dying.address}" in err
+        eventually(lambda: cluster.master_of(16383) is not dying, 15, message="its replica to take over")
+        cluster.wait_ok()
+        assert_no_open_slots(cluster)
+        assert read_back(cluster, list(written)) == written
+
+
 def test_a_silent_node_is_named_within_seconds(masters: ClusterFixture) -> None:
     masters.nodes[1].pause()
     started = time.monotonic()
@@ -320,6 +338,30 @@ def test_a_silent_node_is_named_within_seconds(masters: ClusterFixture) -> None:
     assert done.stderr == expected + "\n"
     assert straight.stderr == expected + "\n"
     assert "[ERR] Not all 16384 slots are covered by nodes.\n" in done.stdout
+
+
+def test_ctrl_c_at_a_question(masters: ClusterFixture) -> None:
+    with RunningCli("reshard", masters.nodes[0].address, stdin=subprocess.PIPE) as cli:
+        cli.wait_for_lines("[OK] All 16384 slots covered.", 1)
+        # The question may not have been asked yet, since it has no line end to wait for: the outcome is the same.
+        cli.process.send_signal(signal.SIGINT)
+        status, _, err = cli.finish()
+
+    assert (status, err) == (1, "\n*** Interrupted.\n")
+
+
+def test_a_reader_that_goes_away_does_not_stop_a_reshard(masters: ClusterFixture) -> None:
+    with RunningCli(*reshard_of(masters, 100)) as cli:
+        cli.wait_for_lines("Moving slot ", 5)
+        assert cli.process.stdout is not None
+        cli.process.stdout.close()
+        assert cli.process.wait(30) == 0
+        assert cli.process.stderr is not None
+        assert cli.process.stderr.read() == ""
+        cli.process.stdout = None
+
+    assert_no_open_slots(masters)
+    assert len(masters.view_of(masters.nodes[1], on=masters.nodes[1]).slots) == 5462 + 100
 
 
 # Keys in the way
