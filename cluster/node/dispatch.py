@@ -260,8 +260,7 @@ class Dispatcher:
         if transaction is not None and flags & Flag.NO_MULTI:
             raise self._rejected(row, b"ERR Command not allowed inside a transaction")
         self._check_permission(client, row, argv)
-        if not obeys:
-            self._redirect(client, row, argv, is_exec=is_exec)
+        self._redirect(client, row, argv, is_exec=is_exec)
         server.check_memory(client, row, queued_flags)
         if is_write or row.name == b"ping":
             server.check_disk(client, row, is_write=is_write)
@@ -342,7 +341,7 @@ class Dispatcher:
         """ACL: with only the default user, everybody who is authenticated may do everything."""
 
     def _redirect(self, client: Client, row: Command, argv: list[bytes], *, is_exec: bool) -> None:
-        """Cluster mode: refuse what another node serves. Sets ``client.slot`` in any mode."""
+        """Cluster mode: refuse what another node serves (never to our master). Sets ``client.slot`` in any mode."""
         server = self._server
         cluster = server.cluster
         if not row.has_keys and not is_exec:
@@ -352,7 +351,7 @@ class Dispatcher:
         if not keys:
             return
         client.slot = key_slot(keys[0])
-        if cluster is None:
+        if cluster is None or client.is_master_link:
             return
         database = client.db
         request = Request(
