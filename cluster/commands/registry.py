@@ -14,7 +14,7 @@ import enum
 import importlib
 import importlib.util
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -193,8 +193,10 @@ class CommandTable:
                 yield from row.subcommands.values()
 
     def rename(self, old: bytes, new: bytes) -> None:
-        """The rename-command directive: an empty ``new`` removes the command. Raises KeyError for an unknown name."""
-        row = self.by_name.pop(old.lower())
+        """The rename-command directive: an empty ``new`` removes the command. Does nothing for one without a row."""
+        row = self.by_name.pop(old.lower(), None)
+        if row is None:
+            return
         for spelling in [key for key, value in self.by_spelling.items() if value is row]:
             del self.by_spelling[spelling]
         if new:
@@ -202,12 +204,23 @@ class CommandTable:
             self.by_spelling[new.lower()] = self.by_spelling[new.upper()] = row
 
 
+def recorded_names() -> Iterator[bytes]:
+    """The names that Redis knows, with or without a handler here: what rename-command may name."""
+    for record in _read_records():
+        yield record[0].encode()
+
+
+def _read_records() -> list[list[Any]]:
+    records: list[list[Any]] = json.loads((Path(__file__).parent / "command_table.json").read_bytes())
+    return records
+
+
 def load_command_table() -> CommandTable:
     """Import every command module and join its handlers to the recorded metadata."""
     for module in _HANDLER_MODULES:
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module)
-    records = json.loads((Path(__file__).parent / "command_table.json").read_bytes())
+    records = _read_records()
     known = dict(_handlers)
     rows = [row for record in records if (row := _build_row(record, known)) is not None]
     if known:

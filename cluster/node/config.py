@@ -63,7 +63,8 @@ class Config:
         """Called by CONFIG REWRITE for what is not in Settings: the users of the ACL, Sentinel's state."""
         self._listeners: dict[str, list[Listener]] = {}
         self._defaults = Settings()
-        self._command_names = set(command_names) if command_names is not None else None
+        self._known_commands = command_names
+        self._command_names: set[bytes] | None = None
         self._check_user = check_user
         self._save_seen = False
         self._in_file = False
@@ -167,6 +168,8 @@ class Config:
 
     def _rename_command(self, arguments: list[bytes]) -> None:
         old, new = arguments[0].lower(), arguments[1].lower()
+        if self._command_names is None and self._known_commands is not None:
+            self._command_names = set(self._known_commands)  # Only now: few files rename, and the names cost a moment.
         if self._command_names is not None:
             if old not in self._command_names:
                 raise ConfigError("No such command in rename-command")

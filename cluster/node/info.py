@@ -1,8 +1,8 @@
 """INFO: every section and field of Redis 7.0, in its order (genRedisInfoString in server.c).
 
-A section is a function that gives (field, value) pairs; the table at the end names them all. Values are measured; a field
-about something that does not exist here (allocator statistics, threads) has the value Redis would show for "none". Units
-are in the fields' names, as in Redis.
+A section is a function that gives (field, value) pairs; the table at the end names them all. Values are measured; a
+field about something that does not exist here (allocator statistics, threads) has the value Redis would show for
+"none". Units are in the fields' names, as in Redis.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _server(server: Server) -> Iterator[Field]:
 
 def _clients(server: Server) -> Iterator[Field]:
     clients = [client for client in server.sessions.values() if client.replica is None]
-    parked = sum(client.parked is not None for client in clients)
+    parked = sum(client.is_blocked() for client in clients)
     timed = sum(client.parked is not None and client.parked.deadline_ms is not None for client in clients)
     yield "connected_clients", len(clients)
     yield "cluster_connections", server.bus.connection_count() if server.bus is not None else 0

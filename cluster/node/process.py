@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import gc
 import os
-import resource
 import signal
-import socket
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cluster import __version__
 from cluster.errors import ConfigError
 from cluster.node.command_line import HELP, Action, LaunchOptions, parse_command_line, version_line
 from cluster.node.config import Config
+from cluster.node.listening import listen_everywhere, raise_descriptor_limit
 from cluster.node.logging import Log, log_mode, log_start
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
     from cluster.settings import Settings
 
-RESERVED_DESCRIPTORS = 32  # CONFIG_MIN_RESERVED_FDS
 GC_THRESHOLD = 50_000
 
 
@@ -38,7 +37,7 @@ def run_process(argv: list[str]) -> int:
         print(HELP, file=sys.stderr)
         return 1
     try:
-        config = Config.load(options)
+        config = Config.load(options, command_names=_command_names())
     except ConfigError as failure:
         if str(failure):
             print(failure, file=sys.stderr)
@@ -54,26 +53,40 @@ def run_process(argv: list[str]) -> int:
         return 1
 
 
+def _command_names() -> Iterator[bytes]:
+    """Read only if there is a rename-command."""
+    from cluster.commands.registry import recorded_names
+
+    yield from recorded_names()
+
+
 def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     settings = config.settings
     log_start(log, program=options.program, has_arguments=options.has_arguments)
-    _raise_descriptor_limit(settings, log)
+    raise_descriptor_limit(settings, log)
     if settings.daemonize or settings.pidfile:
         _write_pid_file(settings, log)
     log_mode(log, settings, version=__version__, sentinel_mode=options.sentinel_mode)
     # Imported only now: a wrong directive is told without waiting for the rest of the server.
     from cluster.node.migrate_connections import MigrateConnections
     from cluster.node.server import Server
+    from cluster.node.settings_listeners import SettingsListeners
 
     server = Server(config, log)
+    for old, new in settings.rename_command:
+        server.commands.rename(old, new)
     server.migrate_connections = MigrateConnections(server.rng)
     log.role = lambda: "S" if server.replication_state.is_replica else "M"
     log.main_pid = os.getpid()
-    sockets = _bind_all(settings, log)
+    sockets = listen_everywhere(settings, log)
     if sockets is None:
         return 1
     for sock in sockets:
         server.reactor.listen(sock)
+    listeners = SettingsListeners(server)
+    listeners.register()
+    listeners.show_title()
+    listeners.warn_of_missing_aof()
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 100)
@@ -132,88 +145,6 @@ async def _watch_signals(server: Server, signals: object) -> None:
         server.stopping.signal(signal.Signals(number).name)
 
 
-# Sockets ------------------------------------------------------------------------------------------------------------
-
-
-def _bind_all(settings: Settings, log: Log) -> list[socket.socket] | None:
-    """Listen on every bind address and on the Unix socket; None when that is impossible (it has been logged)."""
-    sockets: list[socket.socket] = []
-    if settings.port:
-        for address in settings.bind:
-            optional = address.startswith("-")
-            host = address.removeprefix("-")
-            try:
-                sockets.append(listen_on(host, settings.port, settings.tcp_backlog))
-            except OSError as failure:
-                if optional and failure.errno in _ABSENT_ADDRESS:
-                    continue
-                log.warning(f"Warning: Could not create server TCP listening socket {host}:{settings.port}: "
-                            f"bind: {failure.strerror}")  # fmt: skip
-                log.warning(f"Failed listening on port {settings.port} (TCP), aborting.")
-                for sock in sockets:
-                    sock.close()
-                return None
-    if settings.unixsocket:
-        try:
-            sockets.append(_listen_on_unix(settings))
-        except OSError as failure:
-            log.warning(f"Opening Unix socket: bind: {failure.strerror}")
-            return None
-    if not sockets:
-        log.warning("Configured to not listen anywhere, exiting.")
-        return None
-    return sockets
-
-
-def _absent_address_errors() -> frozenset[int]:
-    import errno
-
-    return frozenset(
-        {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT}
-    )
-
-
-_ABSENT_ADDRESS = _absent_address_errors()
-
-
-def listen_on(host: str, port: int, backlog: int) -> socket.socket:
-    """A listening TCP socket; ``*`` is every IPv4 address and ``::*`` every IPv6 address. Raises OSError."""
-    if host == "*":
-        family, address = socket.AF_INET, "0.0.0.0"
-    elif host == "::*":
-        family, address = socket.AF_INET6, "::"
-    else:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        family, address = info[0], str(info[4][0])
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
-        sock.listen(backlog)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _listen_on_unix(settings: Settings) -> socket.socket:
-    path = settings.unixsocket
-    if os.path.exists(path):
-        os.unlink(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        sock.listen(settings.tcp_backlog)
-        if settings.unixsocketperm:
-            os.chmod(path, settings.unixsocketperm)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
 # The process itself ---------------------------------------------------------------------------------------------------
 
 
@@ -236,29 +167,3 @@ def _write_pid_file(settings: Settings, log: Log) -> None:
             file.write(f"{os.getpid()}\n")
     except OSError:
         log.verbose(f"Failed to write PID file: {path}")
-
-
-def _raise_descriptor_limit(settings: Settings, log: Log) -> None:
-    """Make room for maxclients; where the system does not allow it, maxclients shrinks (adjustOpenFilesLimit)."""
-    wanted = settings.maxclients + RESERVED_DESCRIPTORS
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
-        log.notice(f"Increased maximum number of open files to {wanted} (it was originally set to {soft}).")
-        return
-    except (OSError, ValueError):
-        pass
-    best = hard if hard != resource.RLIM_INFINITY else wanted
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))
-    except (OSError, ValueError):
-        best = soft
-    before = settings.maxclients
-    settings.maxclients = max(best - RESERVED_DESCRIPTORS, 1)
-    log.warning(f"You requested maxclients of {before} requiring at least {wanted} max file descriptors.")
-    log.warning(
-        f"Current maximum open files is {best}. maxclients has been reduced to {settings.maxclients} to compensate for "
-        "low ulimit. If you need higher maxclients increase 'ulimit -n'."
-    )

@@ -55,12 +55,14 @@ class Reactor:
         self._listeners[sock.fileno()] = sock
         self._poller.register(sock.fileno(), READ)
 
-    def stop_listening(self) -> None:
-        """Close every listening socket."""
-        for fd, sock in self._listeners.items():
+    def stop_listening(self, *, tcp_only: bool = False) -> None:
+        """Close every listening socket, or all but the Unix socket."""
+        for fd, sock in list(self._listeners.items()):
+            if tcp_only and sock.family == socket.AF_UNIX:
+                continue
             self._poller.unregister(fd)
             sock.close()
-        self._listeners.clear()
+            del self._listeners[fd]
 
     def close(self) -> None:
         """Send what can be sent at once, then close everything."""

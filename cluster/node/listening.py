@@ -1,0 +1,128 @@
+"""Listening sockets, and how many descriptors the process may have (listenToPort, adjustOpenFilesLimit in server.c)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from cluster.node.logging import Log
+    from cluster.settings import Settings
+
+RESERVED_DESCRIPTORS: Final = 32  # CONFIG_MIN_RESERVED_FDS
+_ABSENT_PROTOCOL: Final = frozenset(
+    {errno.EAFNOSUPPORT, errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EPFNOSUPPORT}
+)
+
+
+def listen_on_tcp(settings: Settings, log: Log) -> list[socket.socket] | None:
+    """Listen on every ``bind`` address; None when one cannot be had that must be (it has been logged).
+
+    An address that the machine lacks may be missing if it is marked by ``-``; one of a protocol that it lacks, always.
+    """
+    sockets: list[socket.socket] = []
+    if not settings.port:
+        return sockets
+    for address in settings.bind:
+        host = address.removeprefix("-")
+        try:
+            sockets.append(_listen_on(host, settings.port, settings.tcp_backlog))
+        except OSError as failure:
+            log.warning(
+                f"Warning: Could not create server TCP listening socket {host}:{settings.port}: bind: "
+                f"{failure.strerror}"
+            )
+            if failure.errno in _ABSENT_PROTOCOL or (failure.errno == errno.EADDRNOTAVAIL and host != address):
+                continue
+            for sock in sockets:
+                sock.close()
+            return None
+    return sockets
+
+
+def listen_everywhere(settings: Settings, log: Log) -> list[socket.socket] | None:
+    """All the sockets of a start; None when the node cannot start (it has been logged)."""
+    sockets = listen_on_tcp(settings, log)
+    if sockets is None:
+        log.warning(f"Failed listening on port {settings.port} (TCP), aborting.")
+        return None
+    if settings.unixsocket:
+        try:
+            sockets.append(_listen_on_unix(settings))
+        except OSError as failure:
+            log.warning(f"Opening Unix socket: bind: {failure.strerror}")
+            return None
+    if not sockets:
+        log.warning("Configured to not listen anywhere, exiting.")
+        return None
+    return sockets
+
+
+def _listen_on(host: str, port: int, backlog: int) -> socket.socket:
+    """A listening TCP socket; ``*`` is every IPv4 address and ``::*`` every IPv6 address. Raises OSError."""
+    if host == "*":
+        family, address = socket.AF_INET, "0.0.0.0"
+    elif host == "::*":
+        family, address = socket.AF_INET6, "::"
+    else:
+        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, address = info[0], str(info[4][0])
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((address, port))
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen_on_unix(settings: Settings) -> socket.socket:
+    path = settings.unixsocket
+    if os.path.exists(path):
+        os.unlink(path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.bind(path)
+        sock.listen(settings.tcp_backlog)
+        if settings.unixsocketperm:
+            os.chmod(path, settings.unixsocketperm)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def raise_descriptor_limit(settings: Settings, log: Log) -> None:
+    """Make room for ``maxclients``; where the system does not allow it, ``maxclients`` shrinks."""
+    wanted = settings.maxclients + RESERVED_DESCRIPTORS
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    reason = "Operation not permitted"
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, wanted if hard < wanted else hard))
+    except (OSError, ValueError, OverflowError) as failure:
+        reason = getattr(failure, "strerror", None) or reason
+    else:
+        log.notice(f"Increased maximum number of open files to {wanted} (it was originally set to {soft}).")
+        return
+    best = soft if hard == resource.RLIM_INFINITY else hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (best, hard))
+    except (OSError, ValueError):
+        best = soft
+    before = settings.maxclients
+    settings.maxclients = max(best - RESERVED_DESCRIPTORS, 1)
+    log.warning(f"You requested maxclients of {before} requiring at least {wanted} max file descriptors.")
+    log.warning(f"Server can't set maximum open files to {wanted} because of OS error: {reason}.")
+    log.warning(
+        f"Current maximum open files is {best}. maxclients has been reduced to {settings.maxclients} to compensate for "
+        "low ulimit. If you need higher maxclients increase 'ulimit -n'."
+    )
