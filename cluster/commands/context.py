@@ -51,7 +51,8 @@ class Parked:
     """
 
     kind: str
-    """What it waits for: ``postponed`` (a pause) or ``wait``, ``list``, ``zset``, ``stream``: see UNBLOCKABLE."""
+    """What it waits for: ``wait``, ``list``, ``zset``, ``stream`` (UNBLOCKABLE), ``postponed`` (the end of a pause), or
+    ``resuming``: for nothing any more, it goes on before the loop sleeps."""
     deadline_ms: int | None
     on_timeout: Callable[[], bytes | None]
     on_cancel: Callable[[], None] = lambda: None
@@ -169,6 +170,10 @@ class Session:
             self.redacted = list(argv)
         for position in positions:
             self.redacted[position] = b"(redacted)"
+
+    def is_blocked(self) -> bool:
+        """True while a command of this client waits for something."""
+        return self.parked is not None and self.parked.kind != "resuming"
 
     def client_type(self) -> str:
         """normal, replica or master: the class of CLIENT LIST TYPE, CLIENT KILL TYPE and the output limits."""

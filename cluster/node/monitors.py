@@ -44,7 +44,7 @@ class MonitorFeed:
             self._server.refresh_plain()
 
     def feed(self, client: Client, argv: list[bytes]) -> None:
-        """Show a request that is about to run."""
+        """Show a request that has just run."""
         now_us = clock.unix_us()
         source = f"[{client.db.index} {client.address}] ".encode()
         line = b"+%d.%06d %b%b\r\n" % (now_us // 1_000_000, now_us % 1_000_000, source, b" ".join(map(quoted, argv)))
