@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -68,16 +68,20 @@ def test_help_and_version_load_nothing_of_the_package(argument: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_help_and_version_come_within_60_ms_of_the_interpreters_own_start(argument: str) -> None:
-    def fastest(*command: str) -> float:
+def test_help_and_version_take_less_than_60_ms_beyond_the_interpreters_own_start(argument: str) -> None:
+    """In processor time, which does not depend on what else the machine is doing."""
+
+    def least_seconds(*command: str) -> float:
         taken: list[float] = []
         for _ in range(7):
-            started = time.perf_counter()
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
             subprocess.run([sys.executable, *command], capture_output=True, check=True)
-            taken.append(time.perf_counter() - started)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         return min(taken)
 
-    assert fastest(str(REPOSITORY / "tools" / "redis_cluster_cli.py"), argument) - fastest("-c", "pass") < 0.060
+    cli_file = str(REPOSITORY / "tools" / "redis_cluster_cli.py")
+    assert least_seconds(cli_file, argument) - least_seconds("-c", "pass") < 0.060
 
 
 @pytest.mark.parametrize(
