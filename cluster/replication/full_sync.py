@@ -187,14 +187,17 @@ class FullSync:
         if self.feed.put_online(replica, now_ms):
             replica.start_stream_on_ack = not replica.acknowledged_early
         else:
-            self._drop(replica, None)
+            self._let_go(replica)
 
     def file_sent(self, replica: Replica, now_ms: int) -> None:
         """The whole snapshot file has been handed to the replica's connection: now the stream follows."""
         if replica.state is ReplicaState.SEND_BULK and not self.feed.put_online(replica, now_ms):
-            # What is already on its way must still arrive.
-            replica.leaving = True
-            self.host.close_when_sent(replica)
+            self._let_go(replica)
+
+    def _let_go(self, replica: Replica) -> None:
+        """It has what it wanted; what is on its way must still arrive."""
+        replica.leaving = True
+        self.host.close_when_sent(replica)
 
     def replica_gone(self, replica: Replica, was: ReplicaState) -> None:
         """A replica left in state ``was``: a snapshot that was made for it alone need not be finished."""

@@ -3,7 +3,8 @@
 Role        Every byte of the stream counts: offsets are compared, and what was executed is passed on unchanged. So the
             parser must say exactly where each command ends.
 Invariants  Any cut of the same bytes gives the same commands. Nothing raises but :class:`StreamError`; after it the
-            stream is lost and a full synchronisation is needed. A bare line end is not a command but counts.
+            stream is lost and a full synchronisation is needed. A bare line end is not a command; it counts together
+            with the command that follows it.
 Method      A master spells its commands in one way only, so a window of the stream is cut at its line ends at once and
             each piece compared with the header that belongs to it; only what does not fit (a line end inside a value,
             a command that is not complete, anything odd) is read step by step. 0.6 µs against 3 µs per SET.
@@ -183,7 +184,7 @@ class StreamParser:
                     raise StreamError(f"expected '$', got '{chr(first)}'")
                 if first == _CR and position + 1 == size:
                     break
-                position = self._end = self._after_line_end(position)
+                position = self._after_line_end(position)
                 continue
             line_end = find(b"\r\n", position)
             if line_end < 0:
@@ -197,15 +198,13 @@ class StreamParser:
             else:
                 # A count of zero or less is an empty request, and over.
                 words = max(0, _number(digits, -WORDS_MAX, WORDS_MAX, "invalid multibulk length"))
-                if not words:
-                    self._end = position
         self._position = position
         self._words = words
         self._bulk_length = length
         return None
 
     def release(self) -> bytes:
-        """The bytes of the commands taken since the last call, with the line ends between them."""
+        """The bytes of the commands taken since the last call, with the line ends before and between them."""
         data = self._buffer[self._released : self._end]
         self._released = self._end
         return data

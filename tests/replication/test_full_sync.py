@@ -230,7 +230,8 @@ def test_a_replica_that_wants_the_snapshot_only(diskless: bool) -> None:
     world.sleep()
     assert sent(replica) == fullresync(world, 0)
     assert replica.state is ReplicaState.RDB_TRANSMITTED
-    assert replica.leaving
+    assert "close 1 when sent" in world.host.calls
+    assert not session_of(replica).closed
     assert "RDB transfer completed, rdb only replica (10.0.0.9:7001) should be disconnected asap" in world.host.texts
 
 
