@@ -183,7 +183,7 @@ def test_effects_arrive_as_the_master_saw_them(pair: tuple[Server, Server]) -> N
         connection.call("SET", "short", "v", "PX", "30")
         eventually(lambda: connection.call("GET", "short") is None)
     same_data(master, replica)
-    eventually(lambda: replica.call("DBSIZE") == master.call("DBSIZE") == 2)
+    eventually(lambda: replica.call("DBSIZE") == master.call("DBSIZE") == 3)
 
 
 def test_wait_and_getack(pair: tuple[Server, Server]) -> None:
