@@ -316,15 +316,16 @@ class ReplicaLink:
                 "running. Killing it and removing its temp file to avoid any race"
             )
             server.saving.kill_child()
-        self._replication.attach_to_new_history()
-        log.notice("MASTER <-> REPLICA sync: Flushing old data")
-        self._begin_loading()
-        self._clear_data()
-        log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
         file = self._file
         step = "Failed trying to sync the temp DB to disk in MASTER <-> REPLICA synchronization"
         try:
+            # Before anybody is told LOADING: a small data set is then loaded in one turn, as in Redis, unseen.
             await trio.to_thread.run_sync(file.sync)
+            self._replication.attach_to_new_history()
+            log.notice("MASTER <-> REPLICA sync: Flushing old data")
+            self._begin_loading()
+            self._clear_data()
+            log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
             name = server.settings.dbfilename
             step = f"Failed trying to rename the temp DB into {name} in MASTER <-> REPLICA synchronization"
             path = file.rename_to(name)
