@@ -74,17 +74,19 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 def start() -> None:
     began = time.monotonic()
-    for port in PORTS:
-        if is_ours(port):
-            continue
-        for wanted in (port, port + 10000):
-            if is_taken(wanted):
-                raise Problem(f"port {wanted} is in use by another program")
+    missing = [port for port in PORTS if not is_ours(port)]
+    for wanted in [*missing, *(port + 10000 for port in missing)]:
+        if is_taken(wanted):
+            raise Problem(f"port {wanted} is in use by another program")
+    starting = {}
+    for port in missing:
         (DATA / str(port)).mkdir(parents=True, exist_ok=True)
-        # The node becomes a daemon, so that it outlives this script; relative paths in its file start here.
-        done = subprocess.run([sys.executable, "-m", "cluster.node", str(HERE / f"{port}.conf")], cwd=HERE, check=False)
-        if done.returncode != 0:
-            raise Problem(f"the node for port {port} did not start (status {done.returncode})")
+        # Relative names in the node's file start from here.
+        starting[port] = subprocess.Popen([sys.executable, "-m", "cluster.node", str(HERE / f"{port}.conf")], cwd=HERE)
+    for port, process in starting.items():
+        # A node becomes a daemon, so that it outlives this script: what ends here is only its first process.
+        if process.wait() != 0:
+            raise Problem(f"the node for port {port} did not start (status {process.returncode})")
     for port in PORTS:
         wait_until(lambda port=port: ask(port, "PING") == "+PONG", f"node {port} answers")
         print(f"node {port} is up")
@@ -99,6 +101,7 @@ def start() -> None:
         wait_until(lambda port=port: sees_all_well(port), f"node {port} is ok")
     for port in PORTS:
         wait_until(lambda port=port: is_in_sync(port), f"node {port} has its master's data")
+    wait_until(lambda: len({roles(port) for port in PORTS}) == 1, "all nodes know who replicates whom")
     print(
         f"\ncluster_state:ok on all {len(PORTS)} nodes, replicas in sync, after {time.monotonic() - began:.1f} seconds"
     )
@@ -122,6 +125,12 @@ def sees_all_well(port: int) -> bool:
     return fields(ask(port, "CLUSTER INFO"))["cluster_state"] == "ok" and "fail" not in ask(port, "CLUSTER NODES")
 
 
+def roles(port: int) -> frozenset[tuple[str, str]]:
+    """(node id, its master's id or -) of all nodes, as this one sees them."""
+    lines = [line.split() for line in ask(port, "CLUSTER NODES").splitlines()]
+    return frozenset((words[0], words[3]) for words in lines)
+
+
 def is_in_sync(port: int) -> bool:
     replication = fields(ask(port, "INFO replication"))
     return replication["role"] == "master" or replication["master_link_status"] == "up"
@@ -136,9 +145,9 @@ def status() -> None:
         for line in sorted(nodes.splitlines(), key=lambda line: line.split()[1]):
             node_id, address, flags, master, *_, link = line.split()[:8]
             slots = " ".join(line.split()[8:])
-            role = f"replica of {master[:8]}" if master != "-" else f"master   {slots}"
+            role = f"replica of {master[:8]}" if master != "-" else f"master {slots}"
             state = ",".join(flag for flag in flags.split(",") if flag not in ("myself", "master", "slave"))
-            print(f"  {address.split('@')[0]:16} {node_id[:8]}  {role}  {state or link}")
+            print(f"  {address.split('@')[0]:16} {node_id[:8]}  {role:24} {state or link}")
         return
     print("no node is running")
 
