@@ -27,3 +27,8 @@ def unix_ms() -> int:
 def unix_us() -> int:
     """Microseconds since 1970, for TIME and the slow log."""
     return time.time_ns() // 1_000
+
+
+def stand_still(seconds: float) -> None:
+    """Stop the whole process for so long (DEBUG SLEEP); nothing but a test wants that."""
+    time.sleep(seconds)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Callable
 
 from cluster import clock, errors
@@ -57,7 +56,7 @@ _ANY = 1 << 20
 @subcommand(b"sleep", 1)
 def _sleep(client: Session, arguments: list[bytes]) -> bytes:
     """Stop the whole server, as a slow disk or a busy machine would."""
-    time.sleep(max(read_double(arguments[0]) or 0.0, 0.0))
+    clock.stand_still(max(read_double(arguments[0]) or 0.0, 0.0))
     client.db.keyspace.now_ms = clock.unix_ms()
     return OK
 
