@@ -80,6 +80,7 @@ def select(client: Session, argv: list[bytes]) -> bytes:
 
 @command("quit")
 def quit_(client: Session, argv: list[bytes]) -> bytes:
+    """Closes also where CLIENT REPLY OFF leaves nothing to send: Redis keeps such a connection, deaf, for ever."""
     client.server.close_session(client, after_reply=True)
     return OK
 
@@ -363,10 +364,16 @@ def client_kill(client: Session, argv: list[bytes]) -> bytes:
 # Holding clients back -------------------------------------------------------------------------------------------
 
 
+def _too_many(argv: list[bytes]) -> CommandError:
+    """More arguments than a subcommand takes, whose arity in the table knows no upper bound."""
+    subcommand = errors.quoted(argv[1][:128])
+    return CommandError(b"ERR unknown subcommand or wrong number of arguments for '%b'. Try CLIENT HELP." % subcommand)
+
+
 @command("client|pause")
 def client_pause(client: Session, argv: list[bytes]) -> bytes:
     if len(argv) > 4:
-        raise errors.wrong_arity(b"client|pause")
+        raise _too_many(argv)
     mode = argv[3].lower() if len(argv) == 4 else b"all"
     if mode not in (b"write", b"all"):
         raise CommandError(b"ERR CLIENT PAUSE mode must be WRITE or ALL")
@@ -389,7 +396,7 @@ def client_unpause(client: Session, argv: list[bytes]) -> bytes:
 @command("client|unblock")
 def client_unblock(client: Session, argv: list[bytes]) -> bytes:
     if len(argv) > 4:
-        raise errors.wrong_arity(b"client|unblock")
+        raise _too_many(argv)
     reason = argv[3].lower() if len(argv) == 4 else b"timeout"
     if reason not in (b"timeout", b"error"):
         raise CommandError(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")

@@ -256,6 +256,8 @@ class ServerContext(ABC):
     saving: Any
     """cluster.node.saving.Saving: SAVE, BGSAVE and what INFO says of them."""
     slow_log: Any
+    latency: Any
+    """cluster.node.latency_monitor.LatencyMonitor."""
     monitors: Any
     cron: Any
     active_expire: bool
@@ -313,6 +315,10 @@ class ServerContext(ABC):
     @abstractmethod
     def info(self, sections: set[bytes]) -> bytes:
         """The text of INFO for the named sections (lower case; default, all and everything are known too)."""
+
+    @abstractmethod
+    def memory_overview(self) -> Any:
+        """What memory is used for: a cluster.node.memory.MemoryOverview."""
 
     @abstractmethod
     def refresh_plain(self) -> None:

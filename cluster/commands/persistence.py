@@ -40,6 +40,11 @@ def bgsave(client: Session, argv: list[bytes]) -> bytes:
     return simple(b"Background saving started")
 
 
+@command("bgrewriteaof")
+def bgrewriteaof(client: Session, argv: list[bytes]) -> bytes:
+    raise CommandError(b"ERR BGREWRITEAOF is not possible: this server keeps no append only file yet")
+
+
 @command("lastsave")
 def lastsave(client: Session, argv: list[bytes]) -> bytes:
     return integer(client.server.saving.saver.last_save_unix_s)

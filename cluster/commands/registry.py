@@ -51,7 +51,7 @@ class Flag(enum.IntFlag):
 
 
 # Not part of COMMAND's answer, but of the gates (redis 7.0.15, src/commands/*.json: PROTECTED, MAY_REPLICATE).
-_PROTECTED: Final = frozenset({"debug", "module"})
+_PROTECTED: Final = frozenset({"debug", "module|load", "module|loadex", "module|unload"})
 _MAY_REPLICATE: Final = frozenset(
     {"publish", "spublish", "eval", "evalsha", "fcall", "pfcount", "script|flush", "script|load"}
 )
@@ -73,12 +73,20 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.transactions",
     "cluster.commands.server",
     "cluster.commands.introspection",
+    "cluster.commands.latency",
+    "cluster.commands.lcs",
+    "cluster.commands.lolwut",
+    "cluster.commands.memory",
+    "cluster.commands.modules",
     "cluster.commands.debug",
     "cluster.commands.persistence",
     "cluster.commands.replication",
     "cluster.commands.cluster",
     "cluster.commands.migrate",
 )
+
+
+LATENCY_BUCKETS: Final = 64
 
 
 class Command:
@@ -98,6 +106,7 @@ class Command:
         "is_write",
         "key_step",
         "last_key",
+        "latencies",
         "name",
         "quick",
         "record",
@@ -142,6 +151,8 @@ class Command:
         self.usec = 0
         self.rejected_calls = 0
         self.failed_calls = 0
+        self.latencies = [0] * LATENCY_BUCKETS
+        """Calls by duration: bucket n holds those of 2**(n-1) to 2**n - 1 ns."""
 
     def accepts(self, argument_count: int) -> bool:
         """True when a request of ``argument_count`` words (the name included) fits the arity."""
@@ -150,6 +161,7 @@ class Command:
     def reset_statistics(self) -> None:
         """Forget calls and times (CONFIG RESETSTAT)."""
         self.calls = self.usec = self.rejected_calls = self.failed_calls = 0
+        self.latencies = [0] * LATENCY_BUCKETS
 
 
 _handlers: dict[str, Handler] = {}

@@ -11,13 +11,13 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from cluster.node.memory import CLIENT_BYTES
+
 if TYPE_CHECKING:
     from cluster.node.client import Client
 
 _REPLY_CHUNK_BYTES = 16 * 1024
 """Output above this would, in Redis, have left the static buffer for the reply list (PROTO_REPLY_CHUNK_BYTES)."""
-_CLIENT_BYTES = 2800
-"""An idle client: session, parser, socket object, and their entries in tables (measured: RSS of 3,000 of them)."""
 
 
 def flags_of(client: Client) -> str:
@@ -59,7 +59,7 @@ def describe(client: Client, now_ms: int) -> str:
         f" qbuf={input_bytes} qbuf-free={client.read_bytes} argv-mem={argument_bytes} multi-mem={multi_bytes}"
         f" rbs={_REPLY_CHUNK_BYTES} rbp={min(ready_bytes, _REPLY_CHUNK_BYTES)} obl={ready_bytes}"
         f" oll={len(client.unsent)} omem={client.unsent_bytes}"
-        f" tot-mem={_CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"
+        f" tot-mem={CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"
         f" events={'rw' if client.wants_write else 'r'} cmd={client.last_command.decode('latin-1')}"
         f" user={'(superuser)' if client.is_master_link else client.user} redir=-1 resp={client.proto.version}"
     )

@@ -72,8 +72,12 @@ class Cron:
     def _expire(self) -> None:
         server = self._server
         if server.active_expire and not server.writes_are_paused() and not server.loading:
+            began_us = clock.monotonic_us()
             if expire_due(server.keyspace, ACTIVE_EXPIRE_BUDGET_US):
                 server.statistics.expired_time_cap_reached += 1
+            elapsed_us = clock.monotonic_us() - began_us
+            server.statistics.expire_cycle_us += elapsed_us
+            server.latency.note(b"expire-cycle", elapsed_us)
 
     def _sample_rates(self) -> None:
         server = self._server

@@ -107,8 +107,10 @@ class Dispatcher:
         accepts_writes = server.accepts_writes
         out = client.out
         clock_ns = time.perf_counter_ns
+        tracks_latency = server.settings.latency_tracking
         began_ns = clock_ns()
         running: Command | None = None
+        running_since = index
         count = len(requests)
         first_index = index
         while index < count:
@@ -130,9 +132,14 @@ class Dispatcher:
             if row is not running:
                 if running is not None:
                     now_ns = clock_ns()
-                    running.usec += (now_ns - began_ns) // 1000
+                    elapsed_ns = now_ns - began_ns
                     began_ns = now_ns
+                    running.usec += elapsed_ns // 1000
+                    if tracks_latency:
+                        calls = index - running_since
+                        running.latencies[(elapsed_ns // calls).bit_length()] += calls
                 running = row
+                running_since = index
             row.calls += 1
             try:
                 if not row.is_write:
@@ -163,14 +170,27 @@ class Dispatcher:
                 out.append(reply)
             index += 1
         if running is not None:
-            elapsed_us = (clock_ns() - began_ns) // 1000
-            running.usec += elapsed_us
+            elapsed_ns = clock_ns() - began_ns
+            running.usec += elapsed_ns // 1000
             client.last_command = running.name
             server.statistics.commands += index - first_index
-            threshold_us = server.settings.slowlog_log_slower_than
-            if elapsed_us >= threshold_us >= 0 and index > first_index:
-                server.slow_log.add(client, requests[index - 1], elapsed_us)
+            calls = index - running_since
+            if calls:
+                # Of a pipeline's equal commands each is taken to have lasted as long as the others.
+                each_ns = elapsed_ns // calls
+                if tracks_latency:
+                    running.latencies[each_ns.bit_length()] += calls
+                if each_ns >= server.slow_us * 1000:
+                    self._note_slow(client, running, requests[index - 1], each_ns // 1000)
         return index
+
+    def _note_slow(self, client: Client, row: Command, shown: list[bytes], elapsed_us: int) -> None:
+        """A command lasted long enough for LATENCY, the slow log, or both."""
+        server = self._server
+        server.latency.note(b"fast-command" if row.flags & Flag.FAST else b"command", elapsed_us)
+        threshold_us = server.settings.slowlog_log_slower_than
+        if elapsed_us >= threshold_us >= 0 and not row.flags & Flag.SKIP_SLOWLOG and row.name != b"exec":
+            server.slow_log.add(client, shown, elapsed_us)
 
     def fast_slots(self) -> bytearray:
         """1 for each slot that any client may use here without a further look; drawn anew when routing changed."""
@@ -398,14 +418,16 @@ class Dispatcher:
             reply = self._report_bug(client, argv)
         finally:
             self._depth -= 1
-        elapsed_us = (time.perf_counter_ns() - began_ns) // 1000
+        elapsed_ns = time.perf_counter_ns() - began_ns
+        elapsed_us = elapsed_ns // 1000
         row.calls += 1
         row.usec += elapsed_us
+        if server.settings.latency_tracking:
+            row.latencies[elapsed_ns.bit_length()] += 1
         server.statistics.commands += 1
         shown, client.redacted = client.redacted or argv, None
-        threshold_us = server.settings.slowlog_log_slower_than
-        if elapsed_us >= threshold_us >= 0 and not row.flags & Flag.SKIP_SLOWLOG and row.name != b"exec":
-            server.slow_log.add(client, shown, elapsed_us)
+        if elapsed_us >= server.slow_us:
+            self._note_slow(client, row, shown, elapsed_us)
         # Only now: the handler knows what is secret, and EXEC is shown behind what it ran.
         if server.monitors and not row.flags & (Flag.SKIP_MONITOR | Flag.ADMIN):
             server.feed_monitors(client, shown)

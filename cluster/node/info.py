@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from cluster import __version__, clock
+from cluster.commands.latency import percentile_us
 from cluster.node.config_file import REDIS_VERSION
-from cluster.node.memory import resident_bytes, total_system_bytes
+from cluster.node.memory import overview, total_system_bytes
 from cluster.persistence.child import ChildKind
 from cluster.replication.info import info_replication
 
@@ -83,30 +84,24 @@ def _clients(server: Server) -> Iterator[Field]:
 
 
 def _memory(server: Server) -> Iterator[Field]:
-    rss = resident_bytes()
-    peak = max(server.statistics.peak_memory_bytes, rss)
-    startup = server.startup_memory_bytes
-    backlog = server.feed.backlog
-    backlog_bytes = backlog.histlen if backlog is not None else 0
-    replica_bytes = sum(client.output_bytes() for client in server.sessions.values() if client.replica is not None)
-    normal_bytes = sum(client.output_bytes() for client in server.sessions.values() if client.replica is None)
-    overhead = min(startup + backlog_bytes + replica_bytes + normal_bytes, rss)
+    memory = overview(server)
+    used, peak, startup = memory.used, memory.peak, memory.startup
     total = total_system_bytes()
     maximum = server.settings.maxmemory
-    yield "used_memory", rss
-    yield "used_memory_human", human(rss)
-    yield "used_memory_rss", rss
-    yield "used_memory_rss_human", human(rss)
+    yield "used_memory", used
+    yield "used_memory_human", human(used)
+    yield "used_memory_rss", used
+    yield "used_memory_rss_human", human(used)
     yield "used_memory_peak", peak
     yield "used_memory_peak_human", human(peak)
-    yield "used_memory_peak_perc", f"{100 * rss / peak:.2f}%"
-    yield "used_memory_overhead", overhead
+    yield "used_memory_peak_perc", f"{memory.peak_percentage:.2f}%"
+    yield "used_memory_overhead", memory.overhead
     yield "used_memory_startup", startup
-    yield "used_memory_dataset", rss - overhead
-    yield "used_memory_dataset_perc", f"{100 * (rss - overhead) / max(rss - startup, 1):.2f}%"
-    yield "allocator_allocated", rss
-    yield "allocator_active", rss
-    yield "allocator_resident", rss
+    yield "used_memory_dataset", memory.dataset
+    yield "used_memory_dataset_perc", f"{memory.dataset_percentage:.2f}%"
+    yield "allocator_allocated", used
+    yield "allocator_active", used
+    yield "allocator_resident", used
     yield "total_system_memory", total
     yield "total_system_memory_human", human(total)
     yield "used_memory_lua", 0
@@ -134,11 +129,11 @@ def _memory(server: Server) -> Iterator[Field]:
     yield "mem_fragmentation_ratio", "1.00"
     yield "mem_fragmentation_bytes", 0
     yield "mem_not_counted_for_evict", 0
-    yield "mem_replication_backlog", backlog_bytes
-    yield "mem_total_replication_buffers", backlog_bytes + replica_bytes
-    yield "mem_clients_slaves", replica_bytes
-    yield "mem_clients_normal", normal_bytes
-    yield "mem_cluster_links", 0
+    yield "mem_replication_backlog", memory.backlog
+    yield "mem_total_replication_buffers", memory.backlog + memory.replicas
+    yield "mem_clients_slaves", memory.replicas
+    yield "mem_clients_normal", memory.clients
+    yield "mem_cluster_links", memory.cluster_links
     yield "mem_aof_buffer", 0
     yield "mem_allocator", "python"
     yield "active_defrag_running", 0
@@ -282,7 +277,13 @@ def _error_stats(server: Server) -> Iterator[Field]:
 
 
 def _latency_stats(server: Server) -> Iterator[Field]:
-    yield from ()
+    percentiles = server.settings.latency_tracking_info_percentiles
+    for row in server.commands.all_rows():
+        if any(row.latencies):
+            shares = [f"p{share:.6f}".rstrip("0").rstrip(".") for share in percentiles]
+            values = [percentile_us(row.latencies, share) for share in percentiles]
+            pairs = (f"{share}={value:.3f}" for share, value in zip(shares, values, strict=True))
+            yield f"latency_percentiles_usec_{row.name.decode()}", ",".join(pairs)
 
 
 def _cluster(server: Server) -> Iterator[Field]:

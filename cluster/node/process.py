@@ -101,6 +101,7 @@ async def _serve(server: Server) -> int:
 
     from cluster.node.cluster_host import start_cluster
     from cluster.node.cron import Cron
+    from cluster.node.memory import resident_bytes
     from cluster.persistence.crc64 import EXTENSION_MISSING
 
     if EXTENSION_MISSING:
@@ -120,6 +121,7 @@ async def _serve(server: Server) -> int:
                     server.log.warning(str(failure))
                     return 1
             server.replication_host.follow_configured_master()
+            server.startup_memory_bytes = resident_bytes()
             if not await server.saving.load_at_start():
                 nursery.cancel_scope.cancel()  # Else the bus would go on waiting for the data.
                 return 1

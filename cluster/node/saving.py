@@ -130,6 +130,7 @@ class Saving:
     def _watch(self, started: bool) -> bool:
         child = self.saver.child
         if started and child is not None:
+            self._server.latency.note(b"fork", child.fork_us)
             self._server.nursery.start_soon(self._watch_child, child)
         self._server.refresh_plain()
         return started
@@ -193,6 +194,7 @@ class Saving:
         child = self.saver.start_stream(options)
         if child is None:
             return False
+        self._server.latency.note(b"fork", child.fork_us)
         self._relaying = True
         self._server.nursery.start_soon(self._relay, child, list(replicas))
         return True

@@ -29,7 +29,8 @@ from cluster.keyspace.database import Keyspace
 from cluster.node.client import Client
 from cluster.node.client_info import describe
 from cluster.node.dispatch import Dispatcher
-from cluster.node.memory import resident_bytes
+from cluster.node.latency_monitor import LatencyMonitor
+from cluster.node.memory import MemoryOverview, overview, resident_bytes
 from cluster.node.monitors import MonitorFeed
 from cluster.node.reactor import Reactor
 from cluster.node.replication_host import ReplicationHost
@@ -83,6 +84,9 @@ class Server(ServerContext):
         self.statistics = Statistics()
         self.meters = {name: RateMeter() for name in ("commands", "input", "output", "input_repl", "output_repl")}
         self.slow_log = SlowLog(self.settings.slowlog_max_len)
+        self.latency = LatencyMonitor(self.settings)
+        self.slow_us = self.latency.slow_us()
+        """From how many microseconds on a command's duration concerns LATENCY or the slow log."""
         self.sessions: dict[int, Client] = {}
         self._last_session_id = 0
         self.parser_limits = ParserLimits(max_bulk_bytes=self.settings.proto_max_bulk_len)
@@ -164,6 +168,7 @@ class Server(ServerContext):
             and not self._shutdown_pause
             and now_ms >= max(self._pause_writes_until_ms, self._failover_pause_until_ms)
         )
+        self.slow_us = self.latency.slow_us()
         self.keyspace.is_replica = self.replication_state.is_replica
         self.keyspace.followed = self.feed.active
 
@@ -258,6 +263,10 @@ class Server(ServerContext):
         from cluster.node.info import info_text
 
         return info_text(self, sections)
+
+    def memory_overview(self) -> MemoryOverview:
+        """What memory is used for."""
+        return overview(self)
 
     def exceeds_output_limit(self, client: Client, now_ms: int) -> bool:
         """True when the client's unsent output is beyond client-output-buffer-limit for its class."""
@@ -439,7 +448,7 @@ class Server(ServerContext):
     @staticmethod
     def protected_text(row: Command) -> bytes:
         """How a protected command is refused."""
-        name = row.name
+        name = row.name.partition(b"|")[0]
         return (
             b'ERR %b command not allowed. If the enable-%b-command option is set to "local", you can run it from a '
             b"local connection, otherwise you need to set this option in the configuration file, and then restart the "
