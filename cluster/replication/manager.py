@@ -43,6 +43,7 @@ class Replication:
         """Become (or stay) a replica, of the master at this address; begins to connect."""
         state = self.state
         was_master = not state.is_replica
+        state.master_host = None  # Nobody's replica while the old link goes.
         self._cache_live_link()
         self.host.unblock_clients()
         self.cancel_link()
@@ -64,11 +65,11 @@ class Replication:
         state = self.state
         if not state.is_replica:
             return
+        state.master_host, state.master_port = None, 0
+        self.settings.replicaof = None
         self._cache_live_link()
         self.cancel_link()
         self.feed.settle()
-        state.master_host, state.master_port = None, 0
-        self.settings.replicaof = None
         self.discard_cached_master()
         self.host.log("warning", state.shift_replication_id())
         # They can go on at once, but must learn the new id.

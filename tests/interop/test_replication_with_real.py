@@ -6,6 +6,7 @@ Every test runs for the pairs named in its parameters, master first. String keys
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -386,6 +387,56 @@ def test_info_and_role_look_like_the_real_thing(start: Start) -> None:
         eventually(lambda follower=follower: follower.info("replication")["master_link_status"] == "down")
     assert fields(followers[ours]) == fields(followers[real])
     assert followers[ours].info("replication")["master_link_down_since_seconds"] != "-1"
+
+
+NORMAL_FORM = [
+    (r"[0-9a-f]{40}", "<id>"),
+    (r"id=\d+ addr=[^']*", "<client>"),
+    (r"127\.0\.0\.1:\d+", "<address>"),
+    (r"pid \d+", "pid N"),
+    (r"\d+(\.\d+)? (Mb|bytes|seconds)", r"N \2"),
+    (r"(offset:? |:)\d+", r"\1N"),
+]
+
+
+def replication_lines(server: Server) -> list[str]:
+    """The log from the first word about replication on, without what differs from run to run."""
+    lines = []
+    for line in server.log_text().partition("Ready to accept connections")[2].splitlines():
+        match = re.match(r"\d+:([MS]) \d+ \w+ \d+ [\d:.]+ ([.*#-]) (.*)", line)
+        if match is None or "done reading from pipe" in line:
+            continue  # A child's line, or the one that races with a child's.
+        text = match[3]
+        for pattern, placeholder in NORMAL_FORM:
+            text = re.sub(pattern, placeholder, text)
+        lines.append(f"{match[1]} {match[2]} {text}")
+    return lines
+
+
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_the_log_tells_the_same_story(diskless: str, start: Start) -> None:
+    """Three servers of one kind through everything that can happen to a chain; then three of the other."""
+    stories = []
+    kinds: list[Kind] = ["real", "ours"]
+    for kind in kinds:
+        top, middle, bottom = servers = [start(kind, repl_diskless_sync=diskless) for _ in range(3)]
+        top.call("SET", "a", "1")
+        follow(middle, top)
+        with top.raw() as connection:
+            connection.call("SET", "b", "1")
+            assert connection.call("WAIT", 1, 5000) == 1
+        follow(bottom, middle)
+        middle.call("CLIENT", "KILL", "TYPE", "master")
+        eventually(lambda top=top: count_of(top, "sync_partial_ok") == 1)
+        wait_link_up(middle)
+        middle.call("REPLICAOF", "127.0.0.1", top.port)
+        middle.call("REPLICAOF", "NO", "ONE")
+        eventually(lambda middle=middle: count_of(middle, "sync_partial_ok") == 1)
+        wait_link_up(bottom)
+        follow(top, middle)
+        stories.append([replication_lines(server) for server in servers])
+    for real, ours in zip(*stories, strict=True):
+        assert ours == real
 
 
 REFUSALS = [
