@@ -221,7 +221,7 @@ class Saving:
                 header_sent = True
                 await self._wait_for_room(present)
             still_up = sum(replica in server.feed.replicas for replica in replicas)
-            server.log.notice(f"Diskless rdb transfer, done reading from pipe, {still_up} replicas still up.")
+            server.log.warning(f"Diskless rdb transfer, done reading from pipe, {still_up} replicas still up.")
         finally:
             trio.lowlevel.notify_closing(child.data_fd)
             os.close(child.data_fd)
