@@ -11,7 +11,8 @@ A line: ``<id> <ip>:<port>@<bus port>[,<hostname>] <flags> <master id or -> <pin
 <link state> <slot or range> … [<slot>->-<id>] [<slot>-<-<id>]``; and one line ``vars currentEpoch 6 lastVoteEpoch 0``.
 
 Redis reads numbers with ``atoi`` and panics on some mistakes; here everything that is no such line is refused with the
-one sentence that Redis has for it. It also writes the file in place; here a new file takes the old one's place.
+one sentence that Redis has for it. It also writes the file in place; here a new file takes the old one's place, except
+for small saves that need not be durable: resharding makes thousands of them, and a rename is what costs most then.
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ FLAG_NAMES: Final = (
 )
 NO_FLAGS_NAME: Final = "noflags"
 _FLAG_BY_NAME: Final = {name: flag for flag, name in FLAG_NAMES} | {NO_FLAGS_NAME: NO_FLAGS}
+BLOCK_BYTES: Final = 4096
+"""What a disk writes whole: content within one block can be overwritten without ever being half old, half new."""
 _FIELDS_BEFORE_SLOTS: Final = 8
 _UINT64_MAX: Final = 2**64 - 1
 
@@ -277,6 +280,9 @@ class NodesConfFile:
         self.path = os.path.realpath(path)  # Saving must replace the file, not a symbolic link to it.
         self.name = os.fspath(path)
         self._lock_fd = -1
+        """Of the file that now has the name, open for writing."""
+        self._length = -1
+        """The length of that file, where this object wrote it; -1: not known."""
 
     def lock(self) -> None:
         """Create the file if need be and lock it; raises ConfigError, in Redis's words, if that cannot be done."""
@@ -323,13 +329,36 @@ class NodesConfFile:
 
     def save(self, text: str, *, fsync: bool) -> None:
         """Replace the content of the file; with ``fsync`` the new one is on disk on return. Raises OSError."""
+        content = text.encode("latin-1", "replace")
+        fits_in_place = 0 <= self._length <= BLOCK_BYTES and len(content) <= BLOCK_BYTES and self._lock_fd >= 0
+        if fsync or not fits_in_place or not self._overwrite(content):
+            self._replace(content, fsync=fsync)
+        self._length = len(content)
+
+    def _overwrite(self, content: bytes) -> bool:
+        """Write over the old content in one step; False if that failed and the file must be replaced.
+
+        What was longer is made blank lines in the same step, and then cut off.
+        """
+        padded = content.ljust(self._length, b"\n")
+        try:
+            if os.pwrite(self._lock_fd, padded, 0) != len(padded):
+                return False
+            if len(padded) > len(content):
+                os.ftruncate(self._lock_fd, len(content))
+        except OSError:
+            return False
+        return True
+
+    def _replace(self, content: bytes, *, fsync: bool) -> None:
+        """Let a new file take the old one's place, and the lock with it."""
         # Only the holder of the lock writes here, so the name of the new file may be the same each time.
         temporary = f"{self.path}.tmp"
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             if self._lock_fd >= 0:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _write_all(fd, text.encode("latin-1", "replace"))
+            _write_all(fd, content)
             if fsync:
                 os.fsync(fd)
             os.rename(temporary, self.path)
@@ -351,6 +380,7 @@ class NodesConfFile:
         if self._lock_fd >= 0:
             os.close(self._lock_fd)
             self._lock_fd = -1
+        self._length = -1
 
 
 def _close_after_fork(reference: weakref.ref[NodesConfFile]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 from pathlib import Path
@@ -348,14 +349,54 @@ def test_a_save_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "write", no_space)
-    with pytest.raises(OSError, match="No space left"):
-        file.save("new", fsync=True)
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, offset: len(data) - 1)
+    for fsync in (True, False):
+        with pytest.raises(OSError, match="No space left"):
+            file.save("new" * 1000, fsync=fsync)
     monkeypatch.undo()
 
     assert path.read_text() == WRITTEN_BY_REDIS
     assert [entry.name for entry in path.parent.iterdir()] == ["nodes.conf"]
     with pytest.raises(ConfigError, match="already used"):
         NodesConfFile(path).lock()
+    file.close()
+
+
+def test_small_saves_without_fsync_overwrite_and_leave_nothing_of_what_was_longer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = NodesConfFile(path)
+    file.lock()
+    file.save(WRITTEN_BY_REDIS * 2, fsync=True)
+    inode = path.stat().st_ino
+    for text in ("short\n", WRITTEN_BY_REDIS, "", "x\n"):
+        file.save(text, fsync=False)
+        assert path.read_text() == text
+        assert path.stat().st_ino == inode
+
+    # Killed before the rest is cut off: blank lines, which mean nothing.
+    file.save(WRITTEN_BY_REDIS * 2, fsync=False)
+    monkeypatch.setattr(os, "ftruncate", lambda *_: None)
+    file.save(WRITTEN_BY_REDIS, fsync=False)
+    monkeypatch.undo()
+    assert path.read_text() == WRITTEN_BY_REDIS + "\n" * len(WRITTEN_BY_REDIS)
+    assert format_nodes_conf(parse(path.read_text(), NOW_MS).state) == format_nodes_conf(
+        parse(WRITTEN_BY_REDIS, NOW_MS).state
+    )
+    file.close()
+
+
+def test_what_does_not_fit_a_block_or_must_be_durable_gets_a_new_file(path: Path) -> None:
+    file = NodesConfFile(path)
+    file.lock()
+    inodes = []
+    for text, fsync in (("x", False), ("y" * 4097, False), ("z", False), ("z", True), ("z", False)):
+        file.save(text, fsync=fsync)
+        assert path.read_text() == text
+        inodes.append(path.stat().st_ino)
+    replaced = [after != before for before, after in itertools.pairwise(inodes)]
+    # From a long file to a short one is a new file too: its first block would be neither.
+    assert replaced == [True, True, True, False]
     file.close()
 
 
