@@ -49,10 +49,11 @@ def advance(ctx: Context) -> None:
     ctx.state.todo &= ~Todo.HANDLE_FAILOVER
     election, master = ctx.state.election, ctx.state.myself.master
     is_manual = bool(ctx.state.manual.end_ms) and ctx.state.manual.can_start
+    has_foreign_data = _has_foreign_data(ctx)
     if not _has_reason(ctx, master, is_manual):
         election.cant_failover = CantFailover.NONE
         return
-    if not is_manual and _is_data_too_old(ctx):
+    if not is_manual and (has_foreign_data or _is_data_too_old(ctx)):
         _log_cant_failover(ctx, CantFailover.DATA_AGE)
         return
 
@@ -137,6 +138,13 @@ def _has_reason(ctx: Context, master: Node | None, is_manual: bool) -> bool:
     if ctx.state.myself.is_master or master is None or not master.slot_count:
         return False
     return is_manual or (master.is_fail and not ctx.settings.cluster_replica_no_failover)
+
+
+def _has_foreign_data(ctx: Context) -> bool:
+    """Whether this replica came from another shard and has never been in sync with its new master."""
+    if ctx.state.has_foreign_data and ctx.facts.is_in_sync():
+        ctx.state.has_foreign_data = False
+    return ctx.state.has_foreign_data
 
 
 def _is_data_too_old(ctx: Context) -> bool:

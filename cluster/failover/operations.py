@@ -107,7 +107,7 @@ class ClusterOperations:
         if ctx.state.owners[slot] is not ctx.state.myself:
             raise CommandError(b"ERR I'm not the owner of hash slot %d" % slot)
         ctx.state.set_migrating(slot, self._other_end(node_id))
-        return self._done()
+        return self._done_with_open_slot()
 
     def set_slot_importing(self, slot: int, node_id: str, now_ms: int) -> list[LocalEffect]:
         """CLUSTER SETSLOT <slot> IMPORTING <node-id>."""
@@ -116,7 +116,7 @@ class ClusterOperations:
         if ctx.state.owners[slot] is ctx.state.myself:
             raise CommandError(b"ERR I'm already the owner of hash slot %d" % slot)
         ctx.state.set_importing(slot, self._other_end(node_id))
-        return self._done()
+        return self._done_with_open_slot()
 
     def set_slot_stable(self, slot: int, now_ms: int) -> list[LocalEffect]:
         """CLUSTER SETSLOT <slot> STABLE."""
@@ -124,7 +124,7 @@ class ClusterOperations:
         self.check_set_slot_allowed()
         ctx.state.set_importing(slot, None)
         ctx.state.set_migrating(slot, None)
-        return self._done()
+        return self._done_with_open_slot()
 
     def set_slot_node(self, slot: int, node_id: str, now_ms: int) -> list[LocalEffect]:
         """CLUSTER SETSLOT <slot> NODE <node-id>."""
@@ -143,7 +143,7 @@ class ClusterOperations:
         ctx.assign_slot(slot, target)
         if was_mine and target is not myself and not myself.slot_count:
             if ctx.settings.cluster_allow_replica_migration:
-                slot_config.reconfigure_as_replica_of(ctx, target)
+                slot_config.reconfigure_as_replica_of(ctx, target, is_successor=False)
         elif target is myself and slot in state.importing:
             # The slot was moved by hand: without a newer epoch the others would side with its former owner. Should
             # another node give itself the same epoch just now, the collision is resolved.
@@ -176,8 +176,7 @@ class ClusterOperations:
         myself.config_epoch = epoch
         state.current_epoch = max(state.current_epoch, epoch)
         ctx.log(LogLevel.WARNING, f"configEpoch set to {epoch} via CLUSTER SET-CONFIG-EPOCH")
-        ctx.todo(SAVE_UPDATE_FSYNC)  # Redis does not sync here; the next message says this epoch.
-        return ctx.take_local()
+        return self._done()
 
     # -- roles ------------------------------------------------------------------------------------
 
@@ -251,6 +250,12 @@ class ClusterOperations:
         return self._ctx
 
     def _done(self) -> list[LocalEffect]:
+        """Save what the operator ordered. Redis does not sync here: a node that loses power then forgets its order."""
+        self._ctx.todo(SAVE_UPDATE_FSYNC)
+        return self._ctx.take_local()
+
+    def _done_with_open_slot(self) -> list[LocalEffect]:
+        """Save that a slot was opened or closed: resharding does that often, and can do it again after a crash."""
         self._ctx.todo(SAVE_UPDATE)
         return self._ctx.take_local()
 

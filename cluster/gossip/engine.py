@@ -32,7 +32,6 @@ RANDOM_PING_TICKS: Final = 10
 RANDOM_PING_CANDIDATES: Final = 5
 EPOCH_LIMIT: Final = 1 << 63
 
-_ROLE: Final = NodeFlags.MASTER | NodeFlags.SLAVE
 _NOT_JUDGED: Final = NodeFlags.MYSELF | NodeFlags.NOADDR | NodeFlags.HANDSHAKE
 
 
@@ -187,7 +186,7 @@ class GossipEngine:
         if ctx.logs_debug:
             ctx.log(LogLevel.DEBUG, f"Handshake with node {header.sender} completed.")
         ctx.state.rename_node(peer, header.sender)
-        peer.flags = (peer.flags & ~NodeFlags.HANDSHAKE) | (header.flags & _ROLE)
+        peer.flags = (peer.flags & ~NodeFlags.HANDSHAKE) | membership.role_of(header.flags)
         ctx.todo(SAVE)
         # Redis waits for the next message to look at the rest of this one; the peer is no stranger any more.
         self._note_header(peer, header)

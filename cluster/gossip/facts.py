@@ -24,6 +24,10 @@ class NodeFacts(Protocol):
         since the link went down otherwise, ``FOREVER_MS`` if there never was one."""
         ...
 
+    def is_in_sync(self) -> bool:
+        """Whether the link to the present master is up, its first synchronisation done. Asked of replicas only."""
+        ...
+
     def keys_in_slot(self, slot: int) -> int:
         """How many keys database 0 holds in ``slot``."""
         ...

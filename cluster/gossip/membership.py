@@ -51,6 +51,11 @@ def is_hostname(text: str) -> bool:
     return len(text) <= HOSTNAME_LENGTH_MAX and text.isascii() and all(char.isalnum() or char in "-." for char in text)
 
 
+def role_of(flags: NodeFlags) -> NodeFlags:
+    """The role that flags from the wire state: MASTER or SLAVE, never both, perhaps none."""
+    return NodeFlags.MASTER if NodeFlags.MASTER in flags else flags & NodeFlags.SLAVE
+
+
 # -- entering -------------------------------------------------------------------------------------
 
 
@@ -127,9 +132,7 @@ def _add_from_gossip(ctx: Context, entry: GossipEntry) -> None:
         return
     if is_forgotten(ctx, entry.node_id):
         return
-    flags = entry.flags & _TRUSTED_FROM_GOSSIP
-    if NodeFlags.MASTER in flags:
-        flags &= ~NodeFlags.SLAVE
+    flags = (entry.flags & _TRUSTED_FROM_GOSSIP) | role_of(entry.flags)
     node = Node(entry.node_id, flags, created_ms=ctx.now_ms)
     node.ip, node.port, node.pport, node.cport = entry.ip, entry.port, entry.pport, entry.cport
     ctx.state.add_node(node)

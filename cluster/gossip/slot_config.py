@@ -48,7 +48,7 @@ def apply_claims(ctx: Context, claimant: Node, config_epoch: int, claimed_slots:
     # and following it is a matter of taste.
     is_successor = claimed.bit_count() == taken_from_my_master
     if lost_all and (is_successor or ctx.settings.cluster_allow_replica_migration):
-        reconfigure_as_replica_of(ctx, claimant)
+        reconfigure_as_replica_of(ctx, claimant, is_successor=is_successor)
     elif myself.master is not None and myself.master.master not in {None, myself}:
         _leave_sub_replica_position(ctx, myself.master)
     elif slots_with_my_keys:
@@ -102,20 +102,22 @@ def newer_owner(
     return best
 
 
-def reconfigure_as_replica_of(ctx: Context, master: Node) -> None:
-    """Follow the node that took this shard's last slot."""
+def reconfigure_as_replica_of(ctx: Context, master: Node, *, is_successor: bool) -> None:
+    """Follow the node that took this shard's last slot; as its successor it has this shard's data too."""
     ctx.log(
         LogLevel.WARNING,
         f"Configuration change detected. Reconfiguring myself as a replica of {master.node_id}",
     )
-    set_my_master(ctx, master)
+    set_my_master(ctx, master, is_successor=is_successor)
     ctx.todo(SAVE_UPDATE_FSYNC)
 
 
-def set_my_master(ctx: Context, master: Node) -> None:
-    """Make this node, which serves no slot, a replica of ``master``."""
+def set_my_master(ctx: Context, master: Node, *, is_successor: bool = False) -> None:
+    """Make this node, which serves no slot, a replica of ``master``: of its own shard (``is_successor``) or another."""
     state, myself = ctx.state, ctx.state.myself
     assert master is not myself
+    # Redis lets a replica that has just moved here stand for election with the keys of the shard it came from.
+    state.has_foreign_data = not is_successor and (state.has_foreign_data or myself.master is not master)
     # Only CLUSTER ADDSLOTS sent to a replica leaves slots here; Redis dies of an assertion then.
     for slot in bitmap_to_slots(myself.slots):
         ctx.unassign_slot(slot)

@@ -264,6 +264,8 @@ class ClusterState:
     todo: Todo = NOTHING_TO_DO
     election: ElectionState = attrs.field(factory=ElectionState)
     manual: ManualFailoverState = attrs.field(factory=ManualFailoverState)
+    has_foreign_data: bool = False
+    """This replica came from another shard and still has that one's data: it cannot replace its new master yet."""
     health_clock: HealthClock = attrs.field(factory=HealthClock)
     forgotten: dict[str, int] = attrs.field(factory=dict)
     """Node ids that gossip may not bring back, and until when (monotonic ms)."""

@@ -51,6 +51,9 @@ class ClusterHost:
             return now_ms - state.master.last_interaction_ms
         return FOREVER_MS if state.down_since_ms is None else now_ms - state.down_since_ms
 
+    def is_in_sync(self) -> bool:
+        return self._server.replication_state.link_up
+
     def keys_in_slot(self, slot: int) -> int:
         return len(self._server.keyspace.databases[0].slots[slot])
 

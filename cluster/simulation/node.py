@@ -51,6 +51,7 @@ class SimulatedData:
     slots_with_keys: set[int] = attrs.field(factory=set)
     master_address: tuple[str, int] | None = None
     master_seen_ms: int = 0
+    is_link_up: bool = False
 
     def replication_offset(self) -> int:
         return self.offset
@@ -60,6 +61,9 @@ class SimulatedData:
 
     def master_link_age_ms(self, now_ms: int) -> int:
         return now_ms - self.master_seen_ms if self.master_seen_ms else FOREVER_MS
+
+    def is_in_sync(self) -> bool:
+        return self.is_link_up
 
     def keys_in_slot(self, slot: int) -> int:
         return int(slot in self.slots_with_keys)
@@ -245,6 +249,7 @@ class SimulatedNode:
                 network.close(link)
             case StartReplication(host, port):
                 data.master_address = (host, port)
+                data.is_link_up = False
             case StopReplication():
                 data.master_address = None
             case DeleteKeysInSlots(slots):

@@ -174,4 +174,7 @@ class World:
                 data.offset = master.data.offset
                 data.slots_with_keys = set(master.data.slots_with_keys)
                 data.master_seen_ms = self.now_ms
+                data.is_link_up = True
+            else:
+                data.is_link_up = False
         self.scheduler.after(REPLICATION_MS, self._replicate)

@@ -287,6 +287,34 @@ def test_a_validity_factor_of_zero_lets_any_data_do() -> None:
     bench.wait_for_request()
 
 
+def test_a_replica_from_another_shard_does_not_stand_before_its_first_sync() -> None:
+    """It still has the other shard's keys; redis-server would be elected with them."""
+    bench = Replica()
+    bench.do(bench.engine.operations.replicate(bench.b.node_id, bench.now_ms))
+    bench.b.flags |= NodeFlags.FAIL
+    bench.b.fail_since_ms = bench.now_ms
+
+    bench.ticks(3000, answering=[bench.master, bench.c])
+    assert not bench.state.election.start_ms
+    bench.data.is_link_up = True  # For a moment, long enough to get its data.
+    bench.ticks(100, answering=[bench.master, bench.c])
+    bench.data.is_link_up = False
+    bench.ticks(1500, answering=[bench.master, bench.c])
+
+    assert bench.state.election.is_requested
+
+
+def test_a_replica_that_followed_its_masters_successor_stands_at_once() -> None:
+    bench = Replica()
+    sibling = bench.peer("s", of=bench.master)
+    bench.hear(sibling, MessageType.PING, master_id=None, config_epoch=9, current_epoch=9)
+    assert bench.myself.master is sibling
+    sibling.flags |= NodeFlags.FAIL
+    sibling.fail_since_ms = bench.now_ms
+
+    bench.wait_for_request()
+
+
 def test_replica_no_failover_is_obeyed() -> None:
     bench = Replica(cluster_replica_no_failover=True)
     bench.master_fails()
