@@ -130,7 +130,7 @@ class Session:
         """What to replicate instead of the request; None: the request itself; []: nothing. Reset per command."""
         self.prevent_propagation = False
         self.request: list[bytes] | None = None
-        """What is being run past the gates; None between requests, and always on the hot path."""
+        """What is being run past the gates, or what it waits for; None between requests, and always on the hot path."""
         self.redacted: list[bytes] | None = None
         """How MONITOR and SLOWLOG show the command that is running, where it holds a secret. Reset after it."""
         self.reply_mode = b"on"

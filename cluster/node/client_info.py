@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _REPLY_CHUNK_BYTES = 16 * 1024
 """Output above this would, in Redis, have left the static buffer for the reply list (PROTO_REPLY_CHUNK_BYTES)."""
+_POINTER_BYTES = 8
 
 
 def flags_of(client: Client) -> str:
@@ -46,10 +47,14 @@ def describe(client: Client, now_ms: int) -> str:
     """The whole line, without its line end."""
     transaction = client.transaction
     queue = [] if transaction is None else transaction.queue
-    multi_bytes = sum(len(word) for _row, argv in queue for word in argv)
+    multi_bytes = sum(len(word) + _POINTER_BYTES for _row, argv in queue for word in argv)
     request = client.request or []
     argument_bytes = sum(map(len, request))
-    input_bytes = client.parser.buffered_bytes + _encoded_size(request)
+    # A request that runs is still in Redis's query buffer, one that waits is not, those behind it are.
+    unread = [request] if client.parked is None else list(client.queued)
+    if client.parked is not None and client.parked.kind == "postponed":
+        unread = unread[1:]
+    input_bytes = client.parser.buffered_bytes + sum(map(_encoded_size, unread))
     ready_bytes = sum(map(len, client.out))
     line = (
         f"id={client.id} addr={client.address} laddr={client.local_address} fd={client.fd}"
@@ -69,7 +74,7 @@ def describe(client: Client, now_ms: int) -> str:
 
 
 def _encoded_size(request: list[bytes]) -> int:
-    """What the request took as an array of bulk strings: Redis keeps it in the query buffer while it runs."""
+    """What a request took as an array of bulk strings."""
     if not request:
         return 0
     return len(b"*%d\r\n" % len(request)) + sum(len(b"$%d\r\n" % len(word)) + len(word) + 2 for word in request)

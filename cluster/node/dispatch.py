@@ -232,7 +232,8 @@ class Dispatcher:
                 client.transaction.broken = True
             server.statistics.count_error(refusal.message)
             reply = error(refusal.message)
-        client.request = None
+        if client.parked is None:
+            client.request = None
         if client.asking and client.transaction is None and client.parked is None and argv[0].lower() != b"asking":
             client.asking = False  # Good for one command, served or refused, or for one whole transaction.
             client.refresh_plain()

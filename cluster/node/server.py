@@ -335,6 +335,7 @@ class Server(ServerContext):
     def unpark(self, session: Session, reply: bytes | None) -> None:
         # What it asked meanwhile must not run in the midst of whatever ended its wait (EXEC, say).
         session.parked = _RESUMING
+        session.request = None
         self._resuming.append(session)
         if reply is not None:
             session.write(reply)

@@ -123,6 +123,12 @@ def test_nothing_runs_after_quit(bench: ServerBench, client: BenchClient) -> Non
     assert bench.connect().ask("EXISTS", "a", "b") == b":1\r\n"
 
 
+def test_quit_without_replies_closes_too(client: BenchClient) -> None:
+    """Redis 7.0.15 does not: nothing was written, so the end of writing never comes."""
+    assert client.pipeline(("CLIENT", "REPLY", "OFF"), ("QUIT",)) == b""
+    assert client.closed
+
+
 def test_nothing_runs_after_quit_while_its_reply_is_stuck(bench: ServerBench, client: BenchClient) -> None:
     # Given more output than a socket takes, and QUIT behind it
     big = "x" * 1_000_000
@@ -131,6 +137,7 @@ def test_nothing_runs_after_quit_while_its_reply_is_stuck(bench: ServerBench, cl
     client.say(b"GET big\r\n" * 4 + b"QUIT\r\n")
     bench.run()
     assert not client.session.closed
+    assert " flags=cU " in listed(bench.connect(), "ID", str(client.session.id))[0]
 
     # When the client says more before it has read
     client.say(b"SET late 1\r\n")
@@ -267,7 +274,7 @@ def test_requirepass_changes_what_new_clients_need(bench: ServerBench, client: B
 def test_secrets_are_not_shown(bench: ServerBench, client: BenchClient) -> None:
     watcher = bench.connect()
     bench.server.monitors.add(watcher.session)
-    bench.server.settings.slowlog_log_slower_than = 0
+    client.ask("CONFIG", "SET", "slowlog-log-slower-than", 0)
     set_password(bench, PASSWORD)
 
     client.ask("AUTH", PASSWORD)
@@ -378,19 +385,19 @@ def test_a_line_of_client_list(bench: ServerBench, client: BenchClient) -> None:
 def test_flags_and_commands_of_others(bench: ServerBench, client: BenchClient) -> None:
     queueing, waiting, protected, lost = (bench.connect() for _ in range(4))
     queueing.pipeline(("WATCH", "k"), ("MULTI",), ("SET", "k", "abc"))
-    waiting.ask("WAIT", 1, 0)
+    waiting.pipeline(("WAIT", 1, 0), ("PING",))
     protected.pipeline(("CLIENT", "NO-EVICT", "ON"), ("PING",))
-    lost.ask("no", "such")
+    lost.pipeline(("PING",), ("no", "such"))
     client.ask("SET", "k", "v")
 
     lines = [LINE.fullmatch(line) for line in listed(client)[1:]]
 
-    shown = [(line[5], line[7], line[10], line[11]) for line in lines if line is not None]
+    shown = [(line[5], line[7], line[8], line[9], line[10], line[11]) for line in lines if line is not None]
     assert shown == [
-        ("xdU", "1", "7", "set"),
-        ("bU", "-1", "0", "wait"),
-        ("Ue", "-1", "0", "ping"),
-        ("U", "-1", "0", "NULL"),
+        ("xdU", "1", "0", "0", "31", "set"),
+        ("bU", "-1", "14", "6", "0", "wait"),
+        ("Ue", "-1", "0", "0", "0", "ping"),
+        ("U", "-1", "0", "0", "0", "NULL"),
     ]
 
 
@@ -623,6 +630,14 @@ def test_pauses_that_are_over_at_once(client: BenchClient, timeout: str) -> None
         (["UNBLOCK", "x"], b"-ERR value is not an integer or out of range\r\n"),
         (["UNBLOCK", "x", "why"], b"-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n"),
         (["UNBLOCK", "99"], b":0\r\n"),
+        (
+            ["pause", "1", "WRITE", "x"],
+            b"-ERR unknown subcommand or wrong number of arguments for 'pause'. Try CLIENT HELP.\r\n",
+        ),
+        (
+            ["UNBLOCK", "1", "ERROR", "x"],
+            b"-ERR unknown subcommand or wrong number of arguments for 'UNBLOCK'. Try CLIENT HELP.\r\n",
+        ),
         (["NO-EVICT", "maybe"], SYNTAX),
         (["GETREDIR"], b":-1\r\n"),
         (["TRACKING", "OFF"], b"+OK\r\n"),
@@ -667,6 +682,10 @@ def test_unblock(bench: ServerBench, client: BenchClient) -> None:
     assert client.ask("CLIENT", "UNBLOCK", waiting.session.id) == b":0\r\n"
 
     waiting.ask("WAIT", 1, 0)
+    parked, left = waiting.session.parked, []
+    assert parked is not None
+    parked.on_cancel = lambda: left.append(1)
     assert client.ask("client", "unblock", waiting.session.id, "error") == b":1\r\n"
+    assert left == [1]
     assert waiting.read() == b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"
     assert bench.server.statistics.errors_by_code[b"UNBLOCKED"] == 1
