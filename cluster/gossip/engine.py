@@ -259,6 +259,8 @@ class GossipEngine:
         if self.ticks % RANDOM_PING_TICKS == 0:
             self._ping_random_node()
         has_new_suspect = self._ping_and_suspect()
+        if has_new_suspect and state.myself.is_master and state.myself.slot_count:
+            outgoing.pong_voters(ctx)  # Redis leaves the report to the next ping that is due.
         self._start_replication()
         for hook in ctx.hooks.on_tick:
             hook()

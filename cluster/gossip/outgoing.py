@@ -115,6 +115,13 @@ def pong_replicas_of_my_shard(ctx: Context) -> None:
             send_ping(ctx, node.link, MessageType.PONG)
 
 
+def pong_voters(ctx: Context) -> None:
+    """Tell the other masters with slots, whose reports count, whom I suspect: a quorum need not wait for pings."""
+    for node in ctx.state.nodes.values():
+        if node.link is not None and node.is_master and node.slot_count and not node.is_suspected:
+            send_ping(ctx, node.link, MessageType.PONG)
+
+
 def broadcast_fail(ctx: Context, failing: Node) -> None:
     """Make everybody in reach hold ``failing`` as FAIL."""
     broadcast(ctx, build_header(ctx, MessageType.FAIL), Fail(failing.node_id))

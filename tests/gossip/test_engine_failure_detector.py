@@ -61,6 +61,21 @@ def test_a_ping_unanswered_for_the_node_timeout_makes_pfail() -> None:
     assert bench.state.pfail_nodes == 1
 
 
+def test_a_new_suspicion_is_reported_to_the_voters_at_once() -> None:
+    """Redis lets the report ride on the next ping that is due: up to a second more before FAIL."""
+    bench, (a, b, c, bad) = five_masters()
+    replica = bench.peer("r", of=a)
+    bench.ticks(TIMEOUT_MS, answering=[a, b, c, replica])
+
+    while not bad.is_pfail:
+        effects = bench.ticks(100, answering=[a, b, c, replica])
+
+    assert receivers(effects, MessageType.PONG) == {a, b, c}
+    for pong in sent(effects, MessageType.PONG):
+        assert isinstance(pong.body, Gossip)
+        assert [entry.flags for entry in pong.body.entries if entry.node_id == bad.node_id] == [FAILING]
+
+
 def test_any_message_is_a_sign_of_life() -> None:
     """Cluster spec: PONGs may be late on a busy bus, so data counts as well."""
     bench = EngineBench()
