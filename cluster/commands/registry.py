@@ -69,7 +69,9 @@ _SUPPLEMENT: Final[dict[str, list[Any]]] = {
 _HANDLER_MODULES: Final = (
     "cluster.commands.connection",
     "cluster.commands.strings",
+    "cluster.commands.bitmaps",
     "cluster.commands.keys",
+    "cluster.commands.hashes",
     "cluster.commands.transactions",
     "cluster.commands.server",
     "cluster.commands.introspection",

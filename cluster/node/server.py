@@ -39,6 +39,7 @@ from cluster.node.slow_log import SlowLog
 from cluster.node.statistics import RateMeter, Statistics
 from cluster.node.stopping import Stopping
 from cluster.node.timers import Timers
+from cluster.persistence.collection_types import register_collections
 from cluster.replication.manager import Replication
 from cluster.resp.encode import error
 from cluster.resp.parser import ParserLimits
@@ -81,6 +82,7 @@ class Server(ServerContext):
         self.keyspace = Keyspace(1 if self.settings.cluster_enabled else self.settings.databases)
         self.keyspace.now_ms = clock.unix_ms()
         self.commands = load_command_table()
+        register_collections(self.settings)
         self.statistics = Statistics()
         self.meters = {name: RateMeter() for name in ("commands", "input", "output", "input_repl", "output_repl")}
         self.slow_log = SlowLog(self.settings.slowlog_max_len)

@@ -1,0 +1,56 @@
+"""What HSCAN, SSCAN and ZSCAN have in common: their options and their reply (scanGenericCommand in db.c)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from cluster import errors
+from cluster.commands.arguments import parse_integer
+from cluster.errors import CommandError
+from cluster.keyspace.glob import Matcher, compile_glob
+from cluster.resp.encode import EMPTY_ARRAY, array, bulk, bulk_array
+
+EMPTY_SCAN: Final = array([bulk(b"0"), EMPTY_ARRAY])
+"""The answer for a key that is not there, in both protocols."""
+
+
+@attrs.frozen
+class ScanOptions:
+    """COUNT and MATCH; ``matches`` is None where everything does."""
+
+    count: int
+    matches: Matcher | None
+
+
+def parse_scan_options(words: list[bytes]) -> ScanOptions:
+    """The words after the cursor. Raises CommandError."""
+    count, pattern = 10, b"*"
+    rest = iter(words)
+    for word in rest:
+        option, argument = word.upper(), next(rest, None)
+        if argument is None:
+            raise CommandError(errors.SYNTAX)
+        if option == b"COUNT":
+            count = parse_integer(argument)
+            if count < 1:
+                raise CommandError(errors.SYNTAX)
+        elif option == b"MATCH":
+            pattern = argument
+        else:
+            raise CommandError(errors.SYNTAX)
+    return ScanOptions(count, None if pattern == b"*" else compile_glob(pattern))
+
+
+def matching(found: list[tuple[bytes, Any]], options: ScanOptions) -> list[tuple[bytes, Any]]:
+    """The items whose member MATCH lets through."""
+    matches = options.matches
+    return found if matches is None else [item for item in found if matches(item[0])]
+
+
+def scan_reply(cursor: int, texts: Iterable[bytes]) -> bytes:
+    """The next cursor and a flat array, in both protocols."""
+    found = list(texts)
+    return array([bulk(b"%d" % cursor), bulk_array(found) if found else EMPTY_ARRAY])

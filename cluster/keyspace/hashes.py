@@ -1,0 +1,161 @@
+"""Hash values: fields and their values.
+
+Role        One class for both of Redis's encodings: a compact hash ("listpack") keeps its fields in the order in which
+            they were added, a big one ("hashtable") in none; the change is one-way and follows hash-max-listpack-*.
+Invariants  A compact hash and a small one of the other kind are a dict, a big one is a ScanTable.
+Spec        t_hash.c (hashTypeSet, hashTypeTryConversion), debug.c (xorObjectDigest).      Units  limits in bytes.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import ClassVar, Final
+
+from cluster.keyspace.digest import EMPTY_DIGEST, mix, xor
+from cluster.keyspace.scan_table import (
+    SMALL_MEMBERS,
+    Members,
+    ScanTable,
+    distinct_members,
+    random_member,
+    random_members,
+    scan,
+)
+from cluster.keyspace.values import CollectionValue
+from cluster.settings import Settings
+
+_HASH_TYPE: Final = (4).to_bytes(4, "big")
+
+_known_names: dict[bytes, bytes] = {}
+"""Names of fields of compact hashes: records of one kind share them, which halves what they need."""
+_KNOWN_NAMES: Final = 4096
+_KNOWN_NAME_BYTES: Final = 64
+
+
+class HashValue(CollectionValue):
+    """A hash. Whoever deletes its last field removes the key."""
+
+    __slots__ = ("fields", "is_compact")
+
+    type_name: ClassVar[bytes] = b"hash"
+
+    def __init__(self) -> None:
+        self.fields: Members[bytes] = {}
+        self.is_compact = True
+
+    @classmethod
+    def of(cls, fields: Mapping[bytes, bytes], settings: Settings) -> HashValue:
+        """A hash of these fields, in the encoding that the settings ask for."""
+        value = cls()
+        longest = settings.hash_max_listpack_value
+        if len(fields) <= settings.hash_max_listpack_entries and all(
+            len(field) <= longest and len(text) <= longest for field, text in fields.items()
+        ):
+            for field, text in fields.items():
+                value.put(field, text, settings)
+        else:
+            value.is_compact = False
+            if len(fields) > SMALL_MEMBERS:
+                value.fields = ScanTable(fields.items(), expected=len(fields))
+            else:
+                value.fields = dict(fields)
+        return value
+
+    def put(self, field: bytes, text: bytes, settings: Settings) -> bool:
+        """Set a field; True when it is new."""
+        fields = self.fields
+        before = len(fields)
+        if self.is_compact:
+            longest = settings.hash_max_listpack_value
+            if len(field) > longest or len(text) > longest:
+                self.is_compact = False
+            elif field not in fields:
+                field = _shared_name(field)
+        fields[field] = text
+        count = len(fields)
+        if self.is_compact:
+            if count > settings.hash_max_listpack_entries:
+                self.is_compact = False
+        if not self.is_compact and count > SMALL_MEMBERS and type(fields) is dict:
+            self.fields = ScanTable(fields.items(), expected=2 * count)
+        return count != before
+
+    def expand(self) -> None:
+        """Give the compact encoding up."""
+        self.is_compact = False
+        if len(self.fields) > SMALL_MEMBERS and type(self.fields) is dict:
+            self.fields = ScanTable(self.fields.items(), expected=2 * len(self.fields))
+
+    def get(self, field: bytes) -> bytes | None:
+        """The value of a field, or None."""
+        return self.fields.get(field)
+
+    def remove(self, field: bytes) -> bool:
+        """Delete a field; False when it is not there."""
+        if field not in self.fields:
+            return False
+        del self.fields[field]
+        return True
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """A step of HSCAN: the next cursor, some fields and values."""
+        return scan(self.fields, cursor, count)
+
+    def random_field(self, rng: random.Random) -> bytes:
+        """Any field."""
+        return random_member(self.fields, rng)
+
+    def random_fields(self, count: int, rng: random.Random) -> list[bytes]:
+        """``count`` fields, any of them repeatedly."""
+        return random_members(self.fields, count, rng)
+
+    def distinct_fields(self, count: int, rng: random.Random) -> list[bytes]:
+        """``count`` different fields, or all."""
+        return distinct_members(self.fields, count, rng)
+
+    # As any value -------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.fields)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.fields)
+
+    def encoding(self) -> bytes:
+        return b"listpack" if self.is_compact else b"hashtable"
+
+    def copy(self) -> HashValue:
+        other = HashValue()
+        other.fields = self.fields.copy()
+        other.is_compact = self.is_compact
+        return other
+
+    def mix_into_digest(self, digest: bytes) -> bytes:
+        """Add the hash to a digest of the data set."""
+        digest = mix(digest, _HASH_TYPE)
+        for field, text in self.fields.items():
+            digest = xor(digest, mix(mix(EMPTY_DIGEST, field), text))
+        return digest
+
+    def memory_bytes(self, samples: int) -> int:
+        """What it needs, judged by ``samples`` fields (0: all)."""
+        fields = self.fields
+        table = fields.memory_bytes() if isinstance(fields, ScanTable) else sys.getsizeof(fields)
+        looked_at = list(islice(fields.items(), samples or None))
+        texts = sum(sys.getsizeof(field) + sys.getsizeof(text) for field, text in looked_at)
+        return sys.getsizeof(self) + table + texts * len(fields) // max(len(looked_at), 1)
+
+
+def _shared_name(field: bytes) -> bytes:
+    """``field``, as the object that other hashes have it as."""
+    known = _known_names.get(field)
+    if known is not None:
+        return known
+    if len(field) <= _KNOWN_NAME_BYTES:
+        if len(_known_names) >= _KNOWN_NAMES:
+            _known_names.clear()
+        _known_names[field] = field
+    return field

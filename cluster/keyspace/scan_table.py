@@ -1,0 +1,255 @@
+"""A mapping for collections of any size that can be walked in bounded steps and drawn from at random.
+
+Role        What the members of a big hash, set or sorted set are kept in. A plain dict cannot be indexed, so it offers
+            neither a cursor that survives changes nor a random member without a search; this mapping offers both.
+How         Extendible hashing: a directory of 2**depth entries, indexed by the first bits of a 32-bit hash of the
+            member, names small dicts. A full one is split in two, two nearly empty neighbours become one, and the
+            directory doubles or halves; no operation ever moves more than one bucket's members.
+Invariants  A bucket of local depth ``d`` stands in 2**(depth - d) consecutive entries and holds exactly the members
+            whose hash begins with their common ``d`` bits. ``_deepest`` counts the buckets of depth ``depth``.
+            A cursor is the hash at which a walk goes on: whatever is split or merged meanwhile, a member is on the
+            same side of it, so a walk returns every member that is there throughout (twice at times).
+Units       Cursors: 32-bit hashes; 0 begins and ends a walk.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterable, Iterator, MutableMapping
+from itertools import islice
+from typing import Final, Generic, TypeVar
+
+V = TypeVar("V")
+
+HASH_BITS: Final = 32
+_HASH_MASK: Final = (1 << HASH_BITS) - 1
+
+BUCKET_MEMBERS: Final = 85
+"""Members of a full bucket: what a Python dict of 128 places takes before it grows."""
+_MERGE_MEMBERS: Final = BUCKET_MEMBERS // 3
+_MAX_DEPTH: Final = 28
+_PREFERRED_LOAD: Final = 60
+
+
+class ScanTable(MutableMapping[bytes, V], Generic[V]):
+    """See the module's docstring. Must not be changed while it is iterated."""
+
+    __slots__ = ("_buckets", "_count", "_deepest", "_depth", "_depths", "_shift")
+
+    def __init__(self, items: Iterable[tuple[bytes, V]] = (), expected: int = 0) -> None:
+        """``expected``: about how many items there are, to lay out the directory once."""
+        depth = min(max((expected // _PREFERRED_LOAD).bit_length(), 0), _MAX_DEPTH)
+        self._lay_out(depth)
+        for member, value in items:
+            self[member] = value
+
+    def _lay_out(self, depth: int) -> None:
+        self._depth = depth
+        self._shift = HASH_BITS - depth
+        self._buckets: list[dict[bytes, V]] = [{} for _ in range(1 << depth)]
+        self._depths = bytearray([depth]) * (1 << depth)
+        self._deepest = 1 << depth
+        self._count = 0
+
+    # The mapping --------------------------------------------------------------------------------------------
+
+    def __getitem__(self, member: bytes) -> V:
+        return self._buckets[(hash(member) & _HASH_MASK) >> self._shift][member]
+
+    def get(self, member: bytes, default: V | None = None) -> V | None:  # type: ignore[override]
+        """The value of ``member``, or ``default``."""
+        return self._buckets[(hash(member) & _HASH_MASK) >> self._shift].get(member, default)
+
+    def __contains__(self, member: object) -> bool:
+        return member in self._buckets[(hash(member) & _HASH_MASK) >> self._shift]
+
+    def __setitem__(self, member: bytes, value: V) -> None:
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        before = len(bucket)
+        bucket[member] = value
+        if len(bucket) != before:
+            self._count += 1
+            if before >= BUCKET_MEMBERS:
+                self._split(index)
+
+    def __delitem__(self, member: bytes) -> None:
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        del bucket[member]
+        self._count -= 1
+        if len(bucket) < _MERGE_MEMBERS // 2:
+            self._merge(index)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[bytes]:
+        for bucket in self.buckets():
+            yield from bucket
+
+    def items(self) -> Iterator[tuple[bytes, V]]:  # type: ignore[override]
+        """Every member and its value."""
+        for bucket in self.buckets():
+            yield from bucket.items()
+
+    def values(self) -> Iterator[V]:  # type: ignore[override]
+        """Every value."""
+        for bucket in self.buckets():
+            yield from bucket.values()
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._lay_out(0)
+
+    def copy(self) -> ScanTable[V]:
+        """A copy with dicts of its own."""
+        other: ScanTable[V] = ScanTable()
+        other._depth, other._shift = self._depth, self._shift
+        other._deepest, other._count = self._deepest, self._count
+        other._depths = bytearray(self._depths)
+        other._buckets = []
+        for index, bucket in self._first_entries():
+            other._buckets.extend([dict(bucket)] * self._span(index))
+        return other
+
+    def buckets(self) -> Iterator[dict[bytes, V]]:
+        """The dicts that make it up, in the order of their hashes; not to be changed."""
+        for _index, bucket in self._first_entries():
+            yield bucket
+
+    def memory_bytes(self) -> int:
+        """What the directory and the buckets need, without the members; judged by one bucket."""
+        buckets = sum(1 for _bucket in self.buckets())
+        return sys.getsizeof(self._buckets) + len(self._depths) + buckets * sys.getsizeof(self._buckets[0])
+
+    # Walking and drawing ------------------------------------------------------------------------------------
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
+        """At least ``count`` items from ``cursor`` on (a bucket more at most), and where to go on (0: done)."""
+        index = (cursor & _HASH_MASK) >> self._shift
+        found: list[tuple[bytes, V]] = []
+        size = len(self._buckets)
+        while index < size and len(found) < count:
+            found.extend(self._buckets[index].items())
+            span = self._span(index)
+            index = index - index % span + span  # A bucket that was merged meanwhile is entered in its middle.
+        return (index << self._shift if index < size else 0), found
+
+    def random_item(self, rng: random.Random) -> tuple[bytes, V]:
+        """A member and its value, each with the same chance. There must be one."""
+        while True:
+            index = rng.getrandbits(self._depth)
+            if index % self._span(index):
+                continue  # A bucket counts once, in however many entries it stands.
+            bucket = self._buckets[index]
+            place = int(rng.random() * BUCKET_MEMBERS)
+            if place < len(bucket):
+                return next(islice(bucket.items(), place, None))
+
+    # The directory ------------------------------------------------------------------------------------------
+
+    def _span(self, index: int) -> int:
+        """In how many entries the bucket at ``index`` stands."""
+        return 1 << (self._depth - self._depths[index])
+
+    def _first_entries(self) -> Iterator[tuple[int, dict[bytes, V]]]:
+        index = 0
+        while index < len(self._buckets):
+            yield index, self._buckets[index]
+            index += self._span(index)
+
+    def _split(self, index: int) -> None:
+        if self._depths[index] == self._depth:
+            if self._depth == _MAX_DEPTH:
+                return
+            self._double()
+            index *= 2
+        local_depth = self._depths[index] + 1
+        span = self._span(index)
+        first, half = index - index % span, span // 2
+        bit = 1 << (HASH_BITS - local_depth)
+        lower: dict[bytes, V] = {}
+        upper: dict[bytes, V] = {}
+        for member, value in self._buckets[index].items():
+            (upper if hash(member) & bit else lower)[member] = value
+        self._buckets[first : first + span] = [lower] * half + [upper] * half
+        self._depths[first : first + span] = bytes([local_depth]) * span
+        if local_depth == self._depth:
+            self._deepest += 2
+
+    def _merge(self, index: int) -> None:
+        """Join the bucket with its neighbour if the two were one once and hold little."""
+        local_depth = self._depths[index]
+        span = self._span(index)
+        first = index - index % span
+        if local_depth == 0 or self._depths[first ^ span] != local_depth:
+            return
+        neighbour = self._buckets[first ^ span]
+        if len(self._buckets[first]) + len(neighbour) > _MERGE_MEMBERS:
+            return
+        merged = {**self._buckets[first], **neighbour}
+        first &= ~span
+        self._buckets[first : first + 2 * span] = [merged] * (2 * span)
+        self._depths[first : first + 2 * span] = bytes([local_depth - 1]) * (2 * span)
+        if local_depth == self._depth:
+            self._deepest -= 2
+            while self._deepest == 0 and self._depth > 0:
+                self._halve()
+
+    def _double(self) -> None:
+        self._buckets = [bucket for bucket in self._buckets for _ in (0, 1)]
+        depths = bytearray(2 * len(self._depths))
+        depths[::2] = depths[1::2] = self._depths
+        self._depths = depths
+        self._depth += 1
+        self._shift -= 1
+        self._deepest = 0
+
+    def _halve(self) -> None:
+        self._buckets = self._buckets[::2]
+        self._depths = self._depths[::2]
+        self._depth -= 1
+        self._shift += 1
+        self._deepest = self._depths.count(self._depth)
+
+
+Members = dict[bytes, V] | ScanTable[V]
+"""What a collection keeps its members in: a dict while it is small, which is then walked and drawn from as a whole."""
+
+SMALL_MEMBERS: Final = 128
+"""Up to here a dict will do, however the collection is encoded."""
+
+
+def scan(members: Members[V], cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
+    """The step of a walk; a dict is walked in one."""
+    if isinstance(members, ScanTable):
+        return members.scan(cursor, count)
+    return 0, list(members.items())
+
+
+def random_member(members: Members[V], rng: random.Random) -> bytes:
+    """A member of what has at least one."""
+    if isinstance(members, ScanTable):
+        return members.random_item(rng)[0]
+    return next(islice(members, int(rng.random() * len(members)), None))
+
+
+def random_members(members: Members[V], count: int, rng: random.Random) -> list[bytes]:
+    """``count`` members, any of them repeatedly."""
+    if isinstance(members, ScanTable) and count < len(members):
+        return [members.random_item(rng)[0] for _ in range(count)]
+    return rng.choices(list(members), k=count)
+
+
+def distinct_members(members: Members[V], count: int, rng: random.Random) -> list[bytes]:
+    """``count`` different members, or all of them if there are no more."""
+    if count >= len(members):
+        return list(members)
+    if not isinstance(members, ScanTable) or count * 3 > len(members):
+        return rng.sample(list(members), count)
+    chosen: dict[bytes, None] = {}
+    while len(chosen) < count:
+        chosen[members.random_item(rng)[0]] = None
+    return list(chosen)

@@ -1,0 +1,25 @@
+"""How the keyspace's collections enter and leave the RDB format: their encoders and factories, in one place.
+
+Which encoding a loaded value gets depends on the settings of the server that loads it, as in Redis; so a server
+registers its types with its own settings when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cluster.keyspace.hashes import HashValue
+from cluster.persistence.rdb_layouts import hash_layout
+from cluster.persistence.rdb_values import ValueKind, register_factory
+from cluster.persistence.rdb_writer import register_encoder
+from cluster.settings import Settings
+
+
+def _encode_hash(value: HashValue, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
+    return hash_layout(value.fields, value.is_compact, compress_up_to)
+
+
+def register_collections(settings: Settings) -> None:
+    """Let collections be saved and loaded, in the encodings that the live ``settings`` ask for."""
+    register_encoder(HashValue, _encode_hash)
+    register_factory(ValueKind.HASH, lambda fields: HashValue.of(fields, settings))
