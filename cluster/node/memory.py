@@ -103,13 +103,15 @@ def overview(server: Server) -> MemoryOverview:
     used = resident_bytes()
     sessions = server.sessions.values()
     replicas = [client for client in sessions if client.replica is not None]
-    backlog = server.feed.backlog
+    shared = server.feed.buffer_bytes
+    # One buffer serves the backlog and all replicas: what is beyond the backlog's size is there for slow replicas.
+    excess = max(shared - server.settings.repl_backlog_size, 0) if replicas else 0
     return MemoryOverview(
         used=used,
         peak=max(server.statistics.peak_memory_bytes, used),
         startup=min(server.startup_memory_bytes, used),
-        backlog=backlog.histlen if backlog is not None else 0,
-        replicas=sum(client.output_bytes() + CLIENT_BYTES for client in replicas),
+        backlog=shared - excess,
+        replicas=excess,
         clients=sum(
             CLIENT_BYTES + client.output_bytes() + client.parser.buffered_bytes
             for client in sessions

@@ -271,10 +271,12 @@ class Server(ServerContext):
         return overview(self)
 
     def exceeds_output_limit(self, client: Client, now_ms: int) -> bool:
-        """True when the client's unsent output is beyond client-output-buffer-limit for its class."""
-        kind = "replica" if client.replica is not None else "normal"
-        limit = self.settings.client_output_buffer_limit.get(kind)
-        if limit is None:
+        """True when the client's unsent output is beyond client-output-buffer-limit for its class.
+
+        Not for replicas: the feed, which knows what else waits for them, looks after theirs.
+        """
+        limit = self.settings.client_output_buffer_limit.get("normal")
+        if limit is None or client.replica is not None:
             return False
         size = client.unsent_bytes
         if limit.hard_bytes and size >= limit.hard_bytes:

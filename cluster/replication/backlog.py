@@ -20,6 +20,8 @@ MIN_SIZE_BYTES = 16 * 1024
 CHUNK_BYTES = 16 * 1024
 """Small appends are merged until a chunk has about this size, so that 30-byte commands do not cost 100 bytes each."""
 
+_CHUNK_OVERHEAD_BYTES = 33 + 32 + 16
+"""A bytes object, an integer, and their places in two lists."""
 _MERGE_AFTER_APPENDS = 64
 _COMPACT_AFTER_DROPS = 1024
 
@@ -49,6 +51,11 @@ class Backlog:
     def next_offset(self) -> int:
         """The offset that the next appended byte gets."""
         return self.first_byte_offset + self.histlen
+
+    @property
+    def memory_bytes(self) -> int:
+        """What all of this takes in memory."""
+        return self.histlen + _CHUNK_OVERHEAD_BYTES * (len(self._chunks) - self._head)
 
     def resize(self, size_bytes: int, keep_from: int | None = None) -> None:
         """Take a new ``repl-backlog-size``; what no longer fits goes at once, oldest first."""

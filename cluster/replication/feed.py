@@ -217,6 +217,9 @@ class ReplicationFeed:
             return
         self.replicas.remove(replica)
         replica.cursor = None
+        if self.backlog is not None:
+            # Now, not with the next write: it must not come back at once to all that it was dropped for.
+            self.backlog.trim(self._slowest_cursor())
         if not self.replicas:
             self.no_replicas_since_ms = now_ms
         self.refresh_good_replicas(now_ms)
@@ -269,6 +272,11 @@ class ReplicationFeed:
         for replica in self.replicas:
             replica.cursor = None
         self._refresh_active()
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The memory of the stream that is kept, for the backlog and for all replicas together."""
+        return self.backlog.memory_bytes if self.backlog is not None else 0
 
     def resize_backlog(self) -> None:
         """CONFIG SET repl-backlog-size."""
