@@ -228,13 +228,15 @@ def _loadaof(client: Session, arguments: list[bytes]) -> bytes:
 def _object(client: Session, arguments: list[bytes]) -> bytes:
     from cluster.persistence.dump_payload import dump
 
-    value = client.db.slots[key_slot(arguments[0])].get(arguments[0])
+    table = client.db.slots[key_slot(arguments[0])]
+    value = table.get(arguments[0])
     if value is None:
         raise CommandError(errors.NO_SUCH_KEY)
     serialized = len(dump(value)) - 11
+    # Numbers are replaced and not changed; what stays where it is, as Redis's object does, is the slot's table.
     return simple(
-        b"Value at:%#x refcount:1 encoding:%b serializedlength:%d lru:0 lru_seconds_idle:0"
-        % (id(value), values.encoding(value), serialized)
+        b"Value at:%#x refcount:%d encoding:%b serializedlength:%d lru:0 lru_seconds_idle:0"
+        % (id(table), values.reference_count(value), values.encoding(value), serialized)
     )
 
 

@@ -64,7 +64,7 @@ def touch(client: Session, argv: list[bytes]) -> bytes:
 
 @command("type")
 def type_(client: Session, argv: list[bytes]) -> bytes:
-    value = client.db.peek(argv[1], client.slot)
+    value = client.db.read(argv[1], client.slot)
     return simple(b"none" if value is None else values.type_name(value))
 
 
@@ -404,7 +404,8 @@ def object_encoding(client: Session, argv: list[bytes]) -> bytes:
 
 @command("object|refcount")
 def object_refcount(client: Session, argv: list[bytes]) -> bytes:
-    return client.proto.null if _object(client, argv) is None else ONE
+    value = _object(client, argv)
+    return client.proto.null if value is None else integer(values.reference_count(value))
 
 
 @command("object|idletime")
@@ -432,7 +433,7 @@ def object_freq(client: Session, argv: list[bytes]) -> bytes:
 
 
 def _object(client: Session, argv: list[bytes]) -> Value | None:
-    return client.db.peek(argv[2], key_slot(argv[2]))
+    return client.db.read(argv[2], key_slot(argv[2]))
 
 
 @command("object|help")

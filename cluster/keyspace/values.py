@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 
 from cluster.keyspace import strings
 
+SHARED_INTEGERS = 10_000  # OBJ_SHARED_INTEGERS
+SHARED_REFERENCES = 2**31 - 1  # OBJ_SHARED_REFCOUNT
+
 
 class CollectionValue(ABC):
     """A value that is not a string. Never stored empty: whoever removes the last element removes the key."""
@@ -40,6 +43,13 @@ def type_name(value: Any) -> bytes:
 def encoding(value: Any) -> bytes:
     """OBJECT ENCODING of a stored value."""
     return value.encoding() if isinstance(value, CollectionValue) else strings.encoding(value)
+
+
+def reference_count(value: Any) -> int:
+    """OBJECT REFCOUNT of a stored value: that of Redis, whose small integers are shared by all and never counted."""
+    if strings.is_string(value) and encoding(value) == b"int" and 0 <= int(value) < SHARED_INTEGERS:
+        return SHARED_REFERENCES
+    return 1
 
 
 def copy(value: Any) -> Any:

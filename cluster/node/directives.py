@@ -206,8 +206,8 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("use-exit-on-panic", _SWITCH, HIDDEN, REMEMBERED),
     _row("databases", _POSITIVE, IMMUTABLE),
     _row("always-show-logo", _SWITCH, IMMUTABLE),
-    _row("set-proc-title", _SWITCH, IMMUTABLE, NOT_YET),
-    _row("proc-title-template", Text(check=_title_template), NONE, NOT_YET),
+    _row("set-proc-title", _SWITCH, IMMUTABLE),
+    _row("proc-title-template", Text(check=_title_template)),
     _row("disable-thp", _SWITCH, IMMUTABLE, REMEMBERED),
     _row("ignore-warnings", _TEXT, NONE, REMEMBERED),
     _row("enable-protected-configs", _PERMISSION, IMMUTABLE),
@@ -252,7 +252,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("min-replicas-to-write", _COUNT, alias="min-slaves-to-write"),
     _row("min-replicas-max-lag", _COUNT, alias="min-slaves-max-lag"),
     _row("propagation-error-behavior", Choice(("ignore", "panic", "panic-on-replicas")), NONE, NOT_YET),
-    _row("key-load-delay", _ANY_INT, HIDDEN, NOT_YET),
+    _row("key-load-delay", _ANY_INT, HIDDEN),
     _row("loading-process-events-interval-bytes", Number(1024, INT_MAX), HIDDEN, NOT_YET),
     # Security
     _row("requirepass", _SECRET, SENSITIVE),
@@ -342,9 +342,9 @@ TABLE: Final[tuple[Directive, ...]] = (
     # Observability
     _row("slowlog-log-slower-than", Number(-1, LONG_MAX)),
     _row("slowlog-max-len", _LONG),
-    _row("latency-monitor-threshold", _LONG, NONE, NOT_YET),
-    _row("latency-tracking", _SWITCH, NONE, NOT_YET),
-    _row("latency-tracking-info-percentiles", Percentiles(), NONE, NOT_YET),
+    _row("latency-monitor-threshold", _LONG),
+    _row("latency-tracking", _SWITCH),
+    _row("latency-tracking-info-percentiles", Percentiles()),
     _row("watchdog-period", _COUNT, HIDDEN, REMEMBERED),
     # Encodings
     _row("hash-max-listpack-entries", _SIZE, NONE, NOT_YET, alias="hash-max-ziplist-entries"),

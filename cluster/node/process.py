@@ -66,7 +66,6 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     raise_descriptor_limit(settings, log)
     if settings.daemonize or settings.pidfile:
         _write_pid_file(settings, log)
-    log_mode(log, settings, version=__version__, sentinel_mode=options.sentinel_mode)
     # Imported only now: a wrong directive is told without waiting for the rest of the server.
     from cluster.node.migrate_connections import MigrateConnections
     from cluster.node.server import Server
@@ -83,6 +82,8 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
         return 1
     for sock in sockets:
         server.reactor.listen(sock)
+    # Scripts take the picture as the sign that they may connect.
+    log_mode(log, settings, version=__version__, sentinel_mode=options.sentinel_mode)
     listeners = SettingsListeners(server)
     listeners.register()
     listeners.show_title()
@@ -122,16 +123,18 @@ async def _serve(server: Server) -> int:
                     return 1
             server.replication_host.follow_configured_master()
             server.startup_memory_bytes = resident_bytes()
+            # Clients are answered while the data is loaded, if only by LOADING.
+            nursery.start_soon(_watch_signals, server, signals)
+            nursery.start_soon(server.timers.run)
+            nursery.start_soon(server.reactor.run)
             if not await server.saving.load_at_start():
                 nursery.cancel_scope.cancel()  # Else the bus would go on waiting for the data.
                 return 1
-            if server.bus is not None:
-                server.bus.data_loaded()
-            nursery.start_soon(_watch_signals, server, signals)
-            nursery.start_soon(server.timers.run)
-            nursery.start_soon(cron.run)
-            nursery.start_soon(server.reactor.run)
-            server.log.notice("Ready to accept connections")
+            if not server.exit_requested.is_set():
+                if server.bus is not None:
+                    server.bus.data_loaded()
+                nursery.start_soon(cron.run)
+                server.log.notice("Ready to accept connections")
             await server.exit_requested.wait()
             server.reactor.flush()
             nursery.cancel_scope.cancel()
