@@ -27,7 +27,7 @@ from cluster.errors import BusError, ConfigError
 from cluster.gossip.actions import NodeActions, perform_local
 from cluster.gossip.effects import CloseLink, Effect, LocalEffect, LogLevel, OpenLink, SaveConfig, Send
 from cluster.gossip.messages import Message
-from cluster.gossip.nodes_conf import NodesConfFile, format_nodes_conf
+from cluster.gossip.nodes_conf import NodesConfFile, essence, format_nodes_conf
 from cluster.gossip.state import BUS_PORT_INCREMENT, ClusterState, Link
 from cluster.gossip.wire import Discarded, FrameDecoder, encode
 from cluster.settings import Settings
@@ -103,6 +103,10 @@ class ClusterBus:
         self._to_write: dict[int, Connection] = {}
         self._nursery: trio.Nursery | None = None
         self._loaded = trio.Event()
+        self._written: object = None
+        """The essence of what nodes.conf holds."""
+        self._durable: object = None
+        """The same of the last save that was synced to disk."""
         self._is_silent = False
         """True once nodes.conf could not be saved: nothing may be said any more."""
 
@@ -158,7 +162,11 @@ class ClusterBus:
 
     def save_config(self, *, fsync: bool) -> None:
         """Write nodes.conf as the state is now. Raises OSError."""
-        self._nodes_conf.save(format_nodes_conf(self._engine.state), fsync=fsync)
+        state = self._engine.state
+        self._written = self._durable = None  # Unknown, should writing fail.
+        self._nodes_conf.save(format_nodes_conf(state), fsync=fsync)
+        self._written = essence(state)
+        self._durable = self._written if fsync else None
 
     def connection_count(self) -> int:
         """How many descriptors the bus needs, as maxclients counts them: a link each way for every other node."""
@@ -175,6 +183,9 @@ class ClusterBus:
     # -- effects --------------------------------------------------------------------------------------------------
 
     def _save_or_die(self, *, fsync: bool) -> None:
+        # The same change is often learnt twice, by command and by gossip; an fsync is what everybody waits for.
+        if essence(self._engine.state) == (self._durable if fsync else self._written):
+            return
         try:
             self.save_config(fsync=fsync)
         except OSError as error:

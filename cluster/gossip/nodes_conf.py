@@ -52,6 +52,7 @@ FLAG_NAMES: Final = (
     (NodeFlags.NOFAILOVER, "nofailover"),
 )
 NO_FLAGS_NAME: Final = "noflags"
+_SAVED_FLAGS: Final = sum(flag for flag, _ in FLAG_NAMES)
 _FLAG_BY_NAME: Final = {name: flag for flag, name in FLAG_NAMES} | {NO_FLAGS_NAME: NO_FLAGS}
 BLOCK_BYTES: Final = 4096
 """What a disk writes whole: content within one block can be overwritten without ever being half old, half new."""
@@ -105,6 +106,29 @@ def format_nodes_conf(state: ClusterState) -> str:
     """The content of nodes.conf: the nodes that are more than a handshake, and the epochs."""
     epochs = f"vars currentEpoch {state.current_epoch} lastVoteEpoch {state.last_vote_epoch}\n"
     return describe_nodes(state, without=NodeFlags.HANDSHAKE) + epochs
+
+
+def essence(state: ClusterState) -> tuple[object, ...]:
+    """All of nodes.conf that a restart reads: without the times and link states. Two equal ones need one save."""
+    nodes = tuple(
+        (
+            node.node_id,
+            node.ip,
+            node.port,
+            node.cport,
+            node.hostname,
+            int(node.flags) & _SAVED_FLAGS,
+            node.master.node_id if node.master is not None else "",
+            node.config_epoch,
+            bytes(node.slots),
+        )
+        for node in state.nodes.values()
+        if not node.in_handshake
+    )
+    open_ends = tuple(
+        tuple((slot, peer.node_id) for slot, peer in table.items()) for table in (state.migrating, state.importing)
+    )
+    return nodes, open_ends, state.current_epoch, state.last_vote_epoch
 
 
 def _printable(text: str) -> str:

@@ -418,11 +418,46 @@ class TestDurability:
 
             bench.conf.save = save
             bench.engine.state.current_epoch = 7
-            bench.say(Log(LogLevel.NOTICE, "x"), SaveConfig(fsync=True), Send((link,), HELLO), SaveConfig(fsync=False))
+            bench.say(Log(LogLevel.NOTICE, "x"), SaveConfig(fsync=True), Send((link,), HELLO))
 
-            assert saves == [(True, True), (False, True)]
+            assert saves == [(True, True)]
             assert await receive(peer, len(HELLO_BYTES)) == HELLO_BYTES
             assert parse((tmp_path / "nodes.conf").read_text(), 1).state.current_epoch == 7
+
+    @in_trio
+    async def test_what_is_on_disk_already_is_not_saved_again(self, tmp_path: Path) -> None:
+        async with running(tmp_path) as bench:
+            saves: list[bool] = []
+            bench.conf.save = lambda text, *, fsync: saves.append(fsync)
+            state = bench.engine.state
+
+            bench.say(SaveConfig(fsync=False))
+            bench.say(SaveConfig(fsync=False))
+            assert saves == [False]
+            bench.say(SaveConfig(fsync=True))  # Written, but not known to be on disk.
+            bench.say(SaveConfig(fsync=True))
+            state.myself.pong_received_ms = 99  # A time, which no restart would read.
+            bench.say(SaveConfig(fsync=True), SaveConfig(fsync=False))
+            assert saves == [False, True]
+            state.last_vote_epoch = 1
+            bench.say(SaveConfig(fsync=False))
+            bench.say(SaveConfig(fsync=True))
+            assert saves == [False, True, False, True]
+            bench.bus.save_config(fsync=True)  # CLUSTER SAVECONFIG means it.
+            assert saves == [False, True, False, True, True]
+
+    @in_trio
+    async def test_after_a_save_that_failed_the_next_one_is_made(self, tmp_path: Path) -> None:
+        async with running(tmp_path) as bench:
+            bench.say(SaveConfig(fsync=True))
+            real_save = bench.conf.save
+            bench.conf.save = lambda text, *, fsync: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
+            with pytest.raises(OSError, match="Input/output"):
+                bench.bus.save_config(fsync=True)
+            bench.conf.save = real_save
+            (tmp_path / "nodes.conf").unlink()
+            bench.say(SaveConfig(fsync=True))
+            assert (tmp_path / "nodes.conf").exists()
 
     @in_trio
     async def test_what_cannot_be_saved_is_not_said(self, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from cluster.gossip.nodes_conf import (
     CORRUPTED,
     NodesConfFile,
     describe_nodes,
+    essence,
     format_flags,
     format_nodes_conf,
     node_line,
@@ -268,6 +270,41 @@ def test_round_trip(state: ClusterState) -> None:
     for slot, owner in enumerate(state.owners):
         found = loaded.state.owners[slot]
         assert (found and found.node_id) == (owner and owner.node_id)
+
+
+@given(states(), states())
+def test_essences_are_equal_exactly_when_the_files_say_the_same(one: ClusterState, other: ClusterState) -> None:
+    assert essence(one) == essence(one)
+    assert (essence(one) == essence(other)) == (format_nodes_conf(one) == format_nodes_conf(other))
+
+
+CHANGES: list[Callable[[ClusterState], object]] = [
+    lambda state: setattr(state, "current_epoch", 10),
+    lambda state: setattr(state, "last_vote_epoch", 8),
+    lambda state: state.assign_slot(16000, state.nodes[B]),
+    lambda state: state.set_importing(93, state.nodes[B]),
+    lambda state: state.set_migrating(93, None),
+    lambda state: state.remove_replica(state.nodes[C]),
+    lambda state: state.nodes[C].set_flag(NodeFlags.FAIL, False),
+    lambda state: setattr(state.nodes[B], "ip", "10.0.0.1"),
+    lambda state: setattr(state.nodes[B], "port", 1),
+    lambda state: setattr(state.nodes[B], "cport", 1),
+    lambda state: setattr(state.nodes[B], "hostname", ""),
+    lambda state: setattr(state.nodes[B], "config_epoch", 3),
+    lambda state: state.remove_node(state.nodes[C]),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_a_restart_would_read_is_of_the_essence(change: Callable[[ClusterState], object]) -> None:
+    state = parse(WRITTEN_BY_REDIS, NOW_MS).state
+    before = essence(state)
+    state.nodes[B].pong_received_ms += 1
+    state.nodes[B].flags ^= NodeFlags.MEET | NodeFlags.MIGRATE_TO
+    state.nodes[B].link = Link(1, inbound=False, node=state.nodes[B], created_ms=1)
+    assert essence(state) == before
+    change(state)
+    assert essence(state) != before
 
 
 # -- the file -----------------------------------------------------------------------------------------------------
