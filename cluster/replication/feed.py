@@ -67,7 +67,8 @@ class ReplicationFeed:
         self._announcements: dict[int, Announcement] = {}
         self._unsettled: list[bytes] = []
         self._ack_requested = False
-        self._cron_loops = 0
+        # As if the first round had come with the start, before any replica: the first ping is not at once.
+        self._cron_loops = 1
 
     # --- producing the stream ----------------------------------------------------------------------------------------
 

@@ -327,7 +327,7 @@ def test_min_replicas_to_write() -> None:
 def test_pings_come_every_repl_ping_replica_period() -> None:
     world = World()
     replica = world.online_replica()
-    for _ in range(21):
+    for _ in range(30):
         world.replication.feed.acknowledge(replica, 0, world.now_ms)
         world.seconds(1)
     assert sent(replica) == command(b"PING") * 3
@@ -353,7 +353,7 @@ def test_a_waiting_replica_is_kept_alive_by_line_ends_outside_of_the_stream() ->
     world.host.child = "other"
     world.seconds(3)
     assert sent(replica) == b"\n\n\n"
-    assert world.replication.state.master_repl_offset == offset + len(command(b"PING"))
+    assert world.replication.state.master_repl_offset == offset
 
 
 def silent_replica(world: World, **changes: object) -> Replica:
