@@ -9,18 +9,20 @@ from cluster.commands.arguments import parse_integer
 from cluster.commands.context import Session
 from cluster.commands.keys import parse_cursor
 from cluster.commands.registry import command
-from cluster.commands.scanning import EMPTY_SCAN, matching, parse_scan_options, scan_reply
+from cluster.commands.scanning import (
+    EMPTY_SCAN,
+    check_repeated_draws,
+    matching,
+    parse_draw_count,
+    parse_scan_options,
+    scan_reply,
+)
 from cluster.errors import CommandError
 from cluster.keyspace import long_double
 from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.strings import INT64_MAX, INT64_MIN, parse_int64
 from cluster.resp.encode import EMPTY_ARRAY, OK, ONE, ZERO, array, bulk, bulk_array, integer
 
-MOST_REPEATED_DRAWS: Final = 10_000_000
-"""Redis would draw 2**63 fields if it were asked to, until it ran out of memory; here such a request is refused."""
-_RANGE: Final = (
-    b"ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"  # As Redis says it.
-)
 _NOT_FINITE: Final = b"ERR increment would produce NaN or Infinity"
 _INFINITE_WORDS: Final = frozenset({b"inf", b"infinity"})
 
@@ -227,14 +229,6 @@ def hscan(client: Session, argv: list[bytes]) -> bytes:
 # Drawing --------------------------------------------------------------------------------------------------------
 
 
-def parse_draw_count(text: bytes) -> int:
-    """The count of HRANDFIELD and its kind: negative for draws that may repeat. Raises CommandError."""
-    count = parse_integer(text)
-    if count == INT64_MIN:
-        raise CommandError(_RANGE)
-    return count
-
-
 @command("hrandfield")
 def hrandfield(client: Session, argv: list[bytes]) -> bytes:
     if len(argv) == 2:
@@ -249,8 +243,7 @@ def hrandfield(client: Session, argv: list[bytes]) -> bytes:
     value = _read(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
-    if count < -MOST_REPEATED_DRAWS:
-        raise CommandError(b"ERR value is out of range")
+    check_repeated_draws(count)
     rng = client.server.rng
     fields = value.distinct_fields(count, rng) if count > 0 else value.random_fields(-count, rng)
     if not with_values:

@@ -1,4 +1,6 @@
-"""What HSCAN, SSCAN and ZSCAN have in common: their options and their reply (scanGenericCommand in db.c)."""
+"""What collections have in common: the options and the reply of HSCAN, SSCAN and ZSCAN (scanGenericCommand in db.c),
+and the count of HRANDFIELD, SRANDMEMBER and ZRANDMEMBER.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,15 @@ from cluster import errors
 from cluster.commands.arguments import parse_integer
 from cluster.errors import CommandError
 from cluster.keyspace.glob import Matcher, compile_glob
+from cluster.keyspace.strings import INT64_MIN
 from cluster.resp.encode import EMPTY_ARRAY, array, bulk, bulk_array
 
 EMPTY_SCAN: Final = array([bulk(b"0"), EMPTY_ARRAY])
 """The answer for a key that is not there, in both protocols."""
+
+MOST_REPEATED_DRAWS: Final = 10_000_000
+"""Redis would draw 2**63 members if it were asked to, until it ran out of memory; here such a request is refused."""
+_RANGE: Final = b"ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807"
 
 
 @attrs.frozen
@@ -54,3 +61,17 @@ def scan_reply(cursor: int, texts: Iterable[bytes]) -> bytes:
     """The next cursor and a flat array, in both protocols."""
     found = list(texts)
     return array([bulk(b"%d" % cursor), bulk_array(found) if found else EMPTY_ARRAY])
+
+
+def parse_draw_count(text: bytes) -> int:
+    """How many members to draw; negative for draws that may repeat. Raises CommandError."""
+    count = parse_integer(text)
+    if count == INT64_MIN:
+        raise CommandError(_RANGE)
+    return count
+
+
+def check_repeated_draws(count: int) -> None:
+    """Raise CommandError if that many draws would take the server down."""
+    if count < -MOST_REPEATED_DRAWS:
+        raise CommandError(b"ERR value is out of range")

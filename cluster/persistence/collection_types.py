@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cluster.keyspace.hashes import HashValue
-from cluster.persistence.rdb_layouts import hash_layout
+from cluster.keyspace.sets import SetValue
+from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, set_layout
 from cluster.persistence.rdb_values import ValueKind, register_factory
 from cluster.persistence.rdb_writer import register_encoder
 from cluster.settings import Settings
@@ -19,7 +20,15 @@ def _encode_hash(value: HashValue, compress_up_to: int) -> tuple[int, Iterable[b
     return hash_layout(value.fields, value.is_compact, compress_up_to)
 
 
+def _encode_set(value: SetValue, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
+    if value.integers is None:
+        return set_layout(value.members, compress_up_to)
+    return intset_array_layout(value.integers, compress_up_to)
+
+
 def register_collections(settings: Settings) -> None:
     """Let collections be saved and loaded, in the encodings that the live ``settings`` ask for."""
     register_encoder(HashValue, _encode_hash)
     register_factory(ValueKind.HASH, lambda fields: HashValue.of(fields, settings))
+    register_encoder(SetValue, _encode_set)
+    register_factory(ValueKind.SET, lambda members: SetValue.of(members, settings.set_max_intset_entries))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import struct
+import sys
+from array import array
 from collections.abc import Sequence
 from typing import Final
 
@@ -41,3 +43,11 @@ def encode(members: Sequence[int]) -> bytes:
     elif low >= -0x80000000 and high <= 0x7FFFFFFF:
         width = 4
     return _HEADER.pack(width, len(members)) + struct.pack(f"<{len(members)}{_FORMATS[width]}", *members)
+
+
+def encode_array(members: array[int]) -> bytes:
+    """An intset of an array in ascending order, whose items are 2, 4 or 8 bytes wide."""
+    if sys.byteorder == "big":
+        members = members[:]
+        members.byteswap()
+    return _HEADER.pack(members.itemsize, len(members)) + members.tobytes()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 import struct
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -110,6 +111,11 @@ def set_layout(members: Collection[bytes], compress_up_to: int) -> Layout:
 def intset_layout(members: Iterable[int], compress_up_to: int) -> Layout:
     """A set in its compact encoding: integers of 64 bits, in any order, at least one."""
     return RdbType.SET_INTSET, string_pieces(intset.encode(sorted(members)), compress_up_to)
+
+
+def intset_array_layout(members: array[int], compress_up_to: int) -> Layout:
+    """The same from an array in ascending order, whose items keep their width."""
+    return RdbType.SET_INTSET, string_pieces(intset.encode_array(members), compress_up_to)
 
 
 def hash_layout(fields: Mapping[bytes, bytes], compact: bool, compress_up_to: int) -> Layout:
