@@ -61,13 +61,13 @@ def _sleep(client: Session, arguments: list[bytes]) -> bytes:
     return OK
 
 
-@subcommand(b"segfault", 0)
+@subcommand(b"segfault", 0, _ANY)
 def _segfault(client: Session, arguments: list[bytes]) -> bytes | None:
     _crash(client, signal.SIGSEGV)
     return None
 
 
-@subcommand(b"panic", 0)
+@subcommand(b"panic", 0, _ANY)
 def _panic(client: Session, arguments: list[bytes]) -> bytes | None:
     client.server.log.warning("------------------------------------------------")
     client.server.log.warning("!!! Software Failure. Press left mouse button to continue")
@@ -77,7 +77,7 @@ def _panic(client: Session, arguments: list[bytes]) -> bytes | None:
     return None
 
 
-@subcommand(b"assert", 0)
+@subcommand(b"assert", 0, _ANY)
 def _assert(client: Session, arguments: list[bytes]) -> bytes | None:
     client.server.log.warning("=== ASSERTION FAILED ===")
     client.server.log.warning("==> debug.py: '1 == 2' is not true")
@@ -85,7 +85,7 @@ def _assert(client: Session, arguments: list[bytes]) -> bytes | None:
     return None
 
 
-@subcommand(b"oom", 0)
+@subcommand(b"oom", 0, _ANY)
 def _oom(client: Session, arguments: list[bytes]) -> bytes | None:
     client.server.log.warning("Out Of Memory allocating a test value!")
     _crash(client, signal.SIGABRT)
@@ -102,13 +102,33 @@ def _crash(client: Session, number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
 
 
-@subcommand(b"restart", 0, 1)
-@subcommand(b"crash-and-recover", 0, 1)
+@subcommand(b"restart", 0, _ANY)
 def _restart(client: Session, arguments: list[bytes]) -> bytes | None:
-    """Start the same process anew, after a delay in milliseconds."""
-    delay_ms = parse_integer(arguments[0]) if arguments else 0
-    client.server.restart(max(delay_ms, 0))
+    """Write configuration and data, then start the same process anew, after a delay in milliseconds."""
+    delay_ms = _restart_delay_ms(arguments)
+    server = client.server
+    try:
+        if server.config.path is not None:
+            server.config.rewrite()
+        is_prepared = server.stopping.prepare_restart()
+    except CommandError as refusal:
+        server.log.warning(f"Can't restart: {refusal.message.decode(errors='replace')}")
+        is_prepared = False
+    if not is_prepared:
+        raise CommandError(b"ERR failed to restart the server. Check server logs.")
+    server.restart(delay_ms)
     return None
+
+
+@subcommand(b"crash-and-recover", 0, _ANY)
+def _crash_and_recover(client: Session, arguments: list[bytes]) -> bytes | None:
+    """Start the same process anew, with no more on disk than there happens to be."""
+    client.server.restart(_restart_delay_ms(arguments))
+    return None
+
+
+def _restart_delay_ms(arguments: list[bytes]) -> int:
+    return max(parse_integer(arguments[0]) if arguments else 0, 0)
 
 
 @subcommand(b"log", 1)
@@ -384,17 +404,109 @@ def _protocol(client: Session, arguments: list[bytes]) -> bytes:
     return replies[name]
 
 
-@subcommand(b"jmap", 0)
-def _jmap(client: Session, arguments: list[bytes]) -> bytes:
-    return OK
+_HELP = (
+    b"AOF-FLUSH-SLEEP <microsec>",
+    b"    Server will sleep before flushing the AOF, this is used for testing.",
+    b"ASSERT",
+    b"    Crash by assertion failed.",
+    b"CHANGE-REPL-ID",
+    b"    Change the replication IDs of the instance.",
+    b"    Dangerous: should be used only for testing the replication subsystem.",
+    b"CONFIG-REWRITE-FORCE-ALL",
+    b"    Like CONFIG REWRITE but writes all configuration options, including",
+    b"    keywords not listed in original configuration file or default values.",
+    b"CRASH-AND-RECOVER [<milliseconds>]",
+    b"    Hard crash and restart after a <milliseconds> delay (default 0).",
+    b"DIGEST",
+    b"    Output a hex signature representing the current DB content.",
+    b"DIGEST-VALUE <key> [<key> ...]",
+    b"    Output a hex signature of the values of all the specified keys.",
+    b"ERROR <string>",
+    b"    Return a Redis protocol error with <string> as message. Useful for clients",
+    b"    unit tests to simulate Redis errors.",
+    b"LEAK <string>",
+    b"    Create a memory leak of the input string.",
+    b"LOG <message>",
+    b"    Write <message> to the server log.",
+    b"HTSTATS <dbid>",
+    b"    Return hash table statistics of the specified Redis database.",
+    b"HTSTATS-KEY <key>",
+    b"    Like HTSTATS but for the hash table stored at <key>'s value.",
+    b"LOADAOF",
+    b"    Flush the AOF buffers on disk and reload the AOF in memory.",
+    b"REPLICATE <string>",
+    b"    Replicates the provided string to replicas, allowing data divergence.",
+    b"OBJECT <key>",
+    b"    Show low level info about `key` and associated value.",
+    b"DROP-CLUSTER-PACKET-FILTER <packet-type>",
+    b"    Drop all packets that match the filtered type. Set to -1 allow all packets.",
+    b"OOM",
+    b"    Crash the server simulating an out-of-memory error.",
+    b"PANIC",
+    b"    Crash the server simulating a panic.",
+    b"POPULATE <count> [<prefix>] [<size>]",
+    b"    Create <count> string keys named key:<num>. If <prefix> is specified then",
+    b"    it is used instead of the 'key' prefix. These are not propagated to",
+    b"    replicas. Cluster slots are not respected so keys not belonging to the",
+    b"    current node can be created in cluster mode.",
+    b"PROTOCOL <type>",
+    b"    Reply with a test value of the specified type. <type> can be: string,",
+    b"    integer, double, bignum, null, array, set, map, attrib, push, verbatim,",
+    b"    true, false.",
+    b"RELOAD [option ...]",
+    b"    Save the RDB on disk and reload it back to memory. Valid <option> values:",
+    b"    * MERGE: conflicting keys will be loaded from RDB.",
+    b"    * NOFLUSH: the existing database will not be removed before load, but",
+    b"      conflicting keys will generate an exception and kill the server.",
+    b"    * NOSAVE: the database will be loaded from an existing RDB file.",
+    b"    Examples:",
+    b"    * DEBUG RELOAD: verify that the server is able to persist, flush and reload",
+    b"      the database.",
+    b"    * DEBUG RELOAD NOSAVE: replace the current database with the contents of an",
+    b"      existing RDB file.",
+    b"    * DEBUG RELOAD NOSAVE NOFLUSH MERGE: add the contents of an existing RDB",
+    b"      file to the database.",
+    b"RESTART [<milliseconds>]",
+    b"    Graceful restart: save config, db, restart after a <milliseconds> delay (default 0).",
+    b"SDSLEN <key>",
+    b"    Show low level SDS string info representing `key` and value.",
+    b"SEGFAULT",
+    b"    Crash the server with sigsegv.",
+    b"SET-ACTIVE-EXPIRE <0|1>",
+    b"    Setting it to 0 disables expiring keys in background when they are not",
+    b"    accessed (otherwise the Redis behavior). Setting it to 1 reenables back the",
+    b"    default.",
+    b"QUICKLIST-PACKED-THRESHOLD <size>",
+    b"    Sets the threshold for elements to be inserted as plain vs packed nodes",
+    b"    Default value is 1GB, allows values up to 4GB. Setting to 0 restores to default.",
+    b"SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+    b"    Enables or disables checksum checks for RDB files and RESTORE's payload.",
+    b"SLEEP <seconds>",
+    b"    Stop the server for <seconds>. Decimals allowed.",
+    b"STRINGMATCH-TEST",
+    b"    Run a fuzz tester against the stringmatchlen() function.",
+    b"STRUCTSIZE",
+    b"    Return the size of different Redis core C structures.",
+    b"LISTPACK <key>",
+    b"    Show low level info about the listpack encoding of <key>.",
+    b"QUICKLIST <key> [<0|1>]",
+    b"    Show low level info about the quicklist encoding of <key>.",
+    b"    The optional argument (0 by default) sets the level of detail",
+    b"CLIENT-EVICTION",
+    b"    Show low level client eviction pools info (maxmemory-clients).",
+    b"PAUSE-CRON <0|1>",
+    b"    Stop periodic cron job processing.",
+    b"REPLYBUFFER PEAK-RESET-TIME <NEVER||RESET|time>",
+    b"    Sets the time (in milliseconds) to wait between client reply buffer peak resets.",
+    b"    In case NEVER is provided the last observed peak will never be reset",
+    b"    In case RESET is provided the peak reset time will be restored to the default value",
+    b"REPLYBUFFER RESIZING <0|1>",
+    b"    Enable or disable the reply buffer resize cron job",
+    b"CLUSTERLINK KILL <to|from|all> <node-id>",
+    b"    Kills the link based on the direction to/from (both) with the provided node.",
+)
 
 
 @subcommand(b"help", 0)
 def _help(client: Session, arguments: list[bytes]) -> bytes:
-    lines = []
-    for name, (accepted, function) in sorted(_SUBCOMMANDS.items()):
-        lines.append(name.upper() + b" <arg>" * accepted.start)
-        lines.append(
-            b"    " + ((function.__doc__ or "Behaves like the same subcommand of Redis.").split("\n")[0]).encode()
-        )
-    return help_reply(b"DEBUG", [line for line in lines if line.strip() != b"HELP"])
+    return help_reply(b"DEBUG", list(_HELP))

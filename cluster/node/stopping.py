@@ -129,7 +129,20 @@ class Stopping:
             if replica.state is ReplicaState.ONLINE
         )
 
+    def prepare_restart(self) -> bool:
+        """DEBUG RESTART: all that a shutdown does before its end, without waiting for replicas; False if it failed."""
+        self._options = ShutdownOptions(now=True)
+        self._server.log.warning("User requested shutdown...")
+        return self._prepare()
+
     def _finish(self) -> bool:
+        """Do what is left to be done and end the process; False when it must live on."""
+        if not self._prepare():
+            return False
+        self._server.request_exit()
+        return True
+
+    def _prepare(self) -> bool:
         """Everything that has to be done before the process ends; False when it must live on."""
         server = self._server
         assert self._options is not None
@@ -146,7 +159,6 @@ class Stopping:
                     return False
                 server.log.warning("Error trying to save the DB. Exit anyway.")
         self.remove_pid_file()
-        server.request_exit()
         return True
 
     def _log_replicas(self) -> None:
