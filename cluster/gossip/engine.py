@@ -280,8 +280,10 @@ class GossipEngine:
             state.pfail_nodes += node.is_pfail
             if node.in_handshake and ctx.now_ms - node.created_ms > handshake_timeout_ms:
                 membership.delete_node(ctx, node)
-            elif node.link is None:
+            elif node.link is None and node.ip:
                 links.open_link(ctx, node)
+            elif not node.ip and not node.ping_sent_ms:
+                node.ping_sent_ms = ctx.now_ms  # Only named in nodes.conf, never described: it cannot be reached.
 
     def _close_if_over_limit(self, link: Link | None) -> None:
         limit_bytes = self.ctx.settings.cluster_link_sendbuf_limit

@@ -111,6 +111,17 @@ def test_a_refused_connection_counts_as_an_unanswered_ping() -> None:
     assert logged(effects) == [f"Connection with Node {peer.node_id} at {peer.ip}:16379 failed: Connection refused"]
 
 
+def test_a_node_without_any_address_is_suspected_too() -> None:
+    bench = EngineBench()
+    peer = bench.peer("a", linked=False)
+    peer.ip = ""
+
+    effects = bench.ticks(TIMEOUT_MS + 300)
+
+    assert of_kind(effects, OpenLink) == []
+    assert peer.is_pfail
+
+
 def test_reconnecting_does_not_make_the_silence_shorter() -> None:
     bench = EngineBench()
     peer = bench.peer("a")
