@@ -28,6 +28,7 @@ from cluster.gossip.actions import NodeActions, perform_local
 from cluster.gossip.effects import CloseLink, Effect, LocalEffect, LogLevel, OpenLink, SaveConfig, Send
 from cluster.gossip.messages import Message
 from cluster.gossip.nodes_conf import NodesConfFile, essence, format_nodes_conf
+from cluster.gossip.sockets import listen_on, prepare_connection
 from cluster.gossip.state import BUS_PORT_INCREMENT, ClusterState, Link
 from cluster.gossip.wire import Discarded, FrameDecoder, encode
 from cluster.settings import Settings
@@ -341,7 +342,7 @@ class ClusterBus:
     def _accepted(self, sock: socket.socket, peer_ip: str, peer_port: int) -> None:
         self._actions.log(LogLevel.VERBOSE, f"Accepting cluster node connection from {peer_ip}:{peer_port}")
         try:
-            _prepare(sock, keepalive_seconds=self._settings.cluster_node_timeout // 1000 * 2)
+            prepare_connection(sock, keepalive_seconds=self._settings.cluster_node_timeout // 1000 * 2)
             local_ip = str(sock.getsockname()[0])
         except OSError:  # Gone already.
             sock.close()
@@ -407,7 +408,7 @@ async def open_connection(host: str, port: int, source_ip: str) -> socket.socket
     family, _kind, _protocol, _name, address = infos[0]
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        _prepare(sock, keepalive_seconds=0)
+        prepare_connection(sock, keepalive_seconds=0)
         if source_ip:
             sock.bind((source_ip, 0))
         code = sock.connect_ex(address)
@@ -423,17 +424,6 @@ async def open_connection(host: str, port: int, source_ip: str) -> socket.socket
         sock.close()
         raise
     return sock
-
-
-def _prepare(sock: socket.socket, *, keepalive_seconds: int) -> None:
-    sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if keepalive_seconds > 0:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive_seconds)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(keepalive_seconds // 3, 1))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
 
 def bus_port(settings: Settings) -> int:
@@ -455,7 +445,7 @@ def bind_listeners(settings: Settings) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     for address in settings.bind:
         try:
-            listeners.append(_listen(address.removeprefix("-"), port, settings.tcp_backlog))
+            listeners.append(listen_on(address.removeprefix("-"), port, settings.tcp_backlog))
         except OSError as error:
             if error.errno in _ABSENT_ADDRESS and (address.startswith("-") or address == "::*"):
                 continue
@@ -465,25 +455,3 @@ def bind_listeners(settings: Settings) -> list[socket.socket]:
     if not listeners:
         raise ConfigError(f"Failed listening on port {port} (cluster), aborting.")
     return listeners
-
-
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
-    if host == "*":
-        family, ip = socket.AF_INET, "0.0.0.0"
-    elif host == "::*":
-        family, ip = socket.AF_INET6, "::"
-    else:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        family, ip = socket.AddressFamily(info[0]), str(info[4][0])
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.bind((ip, port))
-        listener.listen(backlog)
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener

@@ -14,13 +14,13 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from cluster.slots.hashing import key_slot
 
 Value = Any
 """A string (bytes, int, bytearray: see keyspace.strings) or an instance of one of the value classes."""
 
 SLOT_COUNT: Final = 16384
 EMPTY: Final[dict[bytes, Value]] = {}
+_RANDOM_KEY_ATTEMPTS: Final = 100
 
 Observer = Callable[["Database", bytes], None]
 """Called as ``observer(database, key)`` after a key changed: WATCH, client-side caching."""
@@ -39,6 +39,10 @@ class Keyspace:
         """Changes since the last successful save (rdb_changes_since_last_save)."""
         self.is_replica = False
         """Replicas neither delete expired keys nor originate effects."""
+        self.is_writable = True
+        """False on a replica with replica-read-only; a writable one deletes expired keys that a write meets."""
+        self.writes_paused = False
+        """CLIENT PAUSE or a failover hold writes back: expired keys are hidden, and go when that is over."""
         self.obeying_master = False
         """True while a command of our master runs: expired keys are then visible to it, as in Redis."""
         self.followed = False
@@ -100,6 +104,7 @@ class Database:
             value = None
         if value is None:
             self.keyspace.misses += 1
+            self.notify("m", b"keymiss", key)
         else:
             self.keyspace.hits += 1
         return value
@@ -107,7 +112,7 @@ class Database:
     def peek(self, key: bytes, slot: int) -> Value | None:
         """The value for a command that will change it (no hit or miss is counted), or None."""
         value = self.slots[slot].get(key)
-        if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot):
+        if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot, for_write=True):
             return None
         return value
 
@@ -115,18 +120,26 @@ class Database:
         """True when the key is there and not expired."""
         return self.peek(key, slot) is not None
 
+    def holds(self, key: bytes, slot: int) -> bool:
+        """Like :meth:`exists`, but changes nothing: an expired key stays where it is."""
+        return key in self.slots[slot] and not self.is_expired(key)
+
     def expire_at(self, key: bytes) -> int | None:
         """When the key expires (Unix ms), or None."""
         return self.expires.get(key)
 
-    def _hide_if_expired(self, key: bytes, slot: int) -> bool:
-        """True when the key is past its time; a master then deletes it and says so."""
+    def _hide_if_expired(self, key: bytes, slot: int, *, for_write: bool = False) -> bool:
+        """True when the key is past its time; a master then deletes it and says so (expireIfNeeded in db.c)."""
         keyspace = self.keyspace
         if self.expires[key] > keyspace.now_ms:
             return False
         if keyspace.is_replica:
-            return not keyspace.obeying_master
-        self.expire_now(key, slot)
+            if keyspace.obeying_master:
+                return False
+            if not (for_write and keyspace.is_writable):
+                return True
+        if not keyspace.writes_paused:
+            self.expire_now(key, slot)
         return True
 
     def expire_now(self, key: bytes, slot: int) -> None:
@@ -249,20 +262,20 @@ class Database:
         return at_ms is not None and at_ms <= self.keyspace.now_ms
 
     def random_key(self) -> bytes | None:
-        """A random key that is not expired, or None."""
+        """A random key that is not expired, or None; an expired one where only such are left and none may go."""
         occupied = [slot for slot in range(SLOT_COUNT) if self.slots[slot]]
         rng = self.keyspace.rng
-        for _attempt in range(100):
-            if not occupied:
-                return None
-            key = rng.choice(list(self.slots[rng.choice(occupied)]))
-            if not self.is_expired(key):
+        attempts = 0
+        while occupied:
+            slot = rng.choice(occupied)
+            key = rng.choice(list(self.slots[slot]))
+            if key not in self.expires or not self._hide_if_expired(key, slot):
                 return key
-            if not self.keyspace.is_replica:
-                slot = key_slot(key)
-                self.expire_now(key, slot)
-                if not self.slots[slot]:
-                    occupied.remove(slot)
+            if not self.slots[slot]:
+                occupied.remove(slot)
+            attempts += 1
+            if key in self.expires and attempts >= _RANDOM_KEY_ATTEMPTS:
+                return key
         return None
 
     def take_due(self, now_ms: int, limit: int) -> list[bytes]:

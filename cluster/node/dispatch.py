@@ -36,6 +36,10 @@ _QUIET_WHEN_SUBSCRIBED = frozenset(
 _UNKNOWN_ARGUMENTS_BYTES = 128
 
 
+class _Redirected(CommandError):
+    """The request has to go elsewhere, or is in the wrong slots."""
+
+
 class Dispatcher:
     """Runs requests for one server."""
 
@@ -51,7 +55,9 @@ class Dispatcher:
         """Run everything that ``data`` completes; replies are added to ``client.out``."""
         client.last_active_ms = self._server.now_ms
         parser = client.parser
-        if client.authenticated and client.parked is None:
+        if client.parked is not None:
+            parser.receive(data)
+        elif client.authenticated:
             requests = parser.feed(data)
             if requests:
                 self.run_requests(client, requests)
@@ -65,7 +71,7 @@ class Dispatcher:
         if parser.error is not None and not client.closed and not client.close_after_reply:
             if client.parked is None:
                 self._server.protocol_error(client, parser.error)
-        elif parser.buffered_bytes > self._server.settings.client_query_buffer_limit:
+        elif parser.pending and parser.buffered_bytes > self._server.settings.client_query_buffer_limit:
             self._server.query_buffer_exceeded(client)
 
     def run_requests(self, client: Client, requests: list[list[bytes]]) -> None:
@@ -91,10 +97,10 @@ class Dispatcher:
         """Go on with what a client asked while it was parked."""
         while client.queued and client.parked is None and not client.closed and not client.close_after_reply:
             self.process(client, client.queued.popleft())
-        if client.parked is not None or client.closed or client.close_after_reply:
-            return
-        if client.parser.error is not None:
-            self._server.protocol_error(client, client.parser.error)
+        if client.parked is None and not client.closed and not client.close_after_reply:
+            self.receive(client, b"")
+            if client.out:
+                self._server.schedule_write(client)
 
     # The hot path -------------------------------------------------------------------------------------------
 
@@ -229,10 +235,7 @@ class Dispatcher:
         try:
             reply = self._pass_gates(client, argv)
         except CommandError as refusal:
-            if client.transaction is not None:
-                client.transaction.broken = True
-            server.statistics.count_error(refusal.message)
-            reply = error(refusal.message)
+            reply = self._refuse_at_gate(client, refusal)
         if client.parked is None:
             client.request = None
         if client.asking and client.transaction is None and client.parked is None and argv[0].lower() != b"asking":
@@ -249,6 +252,17 @@ class Dispatcher:
             server.schedule_write(client)
         if server.keyspace.effects:
             self.end_unit()
+
+    def _refuse_at_gate(self, client: Client, refusal: CommandError) -> bytes:
+        """A transaction does not survive a request that cannot be queued, and ends with an EXEC that is refused."""
+        message = refusal.message
+        if client.transaction is not None:
+            client.transaction.broken = True
+        if client.last_command == b"exec" and not isinstance(refusal, _Redirected):
+            self._server.discard_transaction(client)
+            message = b"EXECABORT Transaction discarded because of: " + message.removeprefix(b"ERR ")
+        self._server.statistics.count_error(message)
+        return error(message)
 
     @staticmethod
     def _apply_reply_mode(client: Client, argv: list[bytes], reply: bytes | None) -> bytes | None:
@@ -312,7 +326,8 @@ class Dispatcher:
                 self._postpone(client, argv)
                 return None
         if transaction is not None and row.name not in _TRANSACTION_CONTROL:
-            transaction.queue.append((row, argv))
+            if not (transaction.broken or client.watch_broken):  # Else it will never run: nothing to remember.
+                transaction.queue.append((row, argv))
             return QUEUED
         return self.run(client, row, argv)
 
@@ -385,13 +400,13 @@ class Dispatcher:
             is_migrate=row.name == b"migrate",
             is_shard_pubsub=row.name in (b"ssubscribe", b"sunsubscribe", b"spublish"),
         )
-        outcome = route(cluster, request, database.exists, server.routing_policy())
+        outcome = route(cluster, request, database.holds, server.routing_policy())
         if outcome is Serve.HERE:
             return
         if is_exec:
             server.discard_transaction(client)
         row.rejected_calls += 1
-        raise CommandError(refusal_text(outcome, server.endpoint_type()))
+        raise _Redirected(refusal_text(outcome, server.endpoint_type()))
 
     def _postpone(self, client: Client, argv: list[bytes]) -> None:
         """CLIENT PAUSE: the request waits, as the first of the client's queue, until the pause ends."""

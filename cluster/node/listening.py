@@ -8,6 +8,8 @@ import resource
 import socket
 from typing import TYPE_CHECKING, Final
 
+from cluster.gossip.sockets import listen_on
+
 if TYPE_CHECKING:
     from cluster.node.logging import Log
     from cluster.settings import Settings
@@ -29,7 +31,7 @@ def listen_on_tcp(settings: Settings, log: Log) -> list[socket.socket] | None:
     for address in settings.bind:
         host = address.removeprefix("-")
         try:
-            sockets.append(_listen_on(host, settings.port, settings.tcp_backlog))
+            sockets.append(listen_on(host, settings.port, settings.tcp_backlog))
         except OSError as failure:
             log.warning(
                 f"Warning: Could not create server TCP listening socket {host}:{settings.port}: bind: "
@@ -59,28 +61,6 @@ def listen_everywhere(settings: Settings, log: Log) -> list[socket.socket] | Non
         log.warning("Configured to not listen anywhere, exiting.")
         return None
     return sockets
-
-
-def _listen_on(host: str, port: int, backlog: int) -> socket.socket:
-    """A listening TCP socket; ``*`` is every IPv4 address and ``::*`` every IPv6 address. Raises OSError."""
-    if host == "*":
-        family, address = socket.AF_INET, "0.0.0.0"
-    elif host == "::*":
-        family, address = socket.AF_INET6, "::"
-    else:
-        info = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        family, address = info[0], str(info[4][0])
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address, port))
-        sock.listen(backlog)
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _listen_on_unix(settings: Settings) -> socket.socket:

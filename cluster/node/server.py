@@ -25,6 +25,7 @@ from cluster.commands.context import Parked, ServerContext, Session
 from cluster.commands.registry import Command, Flag, load_command_table
 from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
+from cluster.gossip.sockets import prepare_connection
 from cluster.keyspace.database import Keyspace
 from cluster.node.client import Client
 from cluster.node.client_info import describe
@@ -64,6 +65,7 @@ _PROTECTED_MODE = (
     b"things in order for the server to start accepting connections from the outside."
 )
 _MAX_CLIENTS = b"ERR max number of clients reached"
+_MAX_CLIENTS_IN_CLUSTER = b"ERR max number of clients + cluster connections reached"
 _RESUMING = Parked("resuming", None, lambda: None)
 """A wait that is over; what the client asked meanwhile runs before the loop sleeps."""
 
@@ -172,6 +174,8 @@ class Server(ServerContext):
         )
         self.slow_us = self.latency.slow_us()
         self.keyspace.is_replica = self.replication_state.is_replica
+        self.keyspace.is_writable = not settings.replica_read_only
+        self.keyspace.writes_paused = self.writes_are_paused()
         self.keyspace.followed = self.feed.active
 
     # Sessions -----------------------------------------------------------------------------------------------
@@ -180,7 +184,7 @@ class Server(ServerContext):
         """Why a new connection is not admitted, or None."""
         bus_links = self.bus.connection_count() if self.bus is not None else 0
         if connected + bus_links >= self.settings.maxclients:
-            return _MAX_CLIENTS
+            return _MAX_CLIENTS if self.cluster is None else _MAX_CLIENTS_IN_CLUSTER
         if self.settings.protected_mode and not self.settings.requirepass and sock.family != socket.AF_UNIX:
             try:
                 peer = ipaddress.ip_address(sock.getpeername()[0].split("%")[0])
@@ -193,17 +197,10 @@ class Server(ServerContext):
 
     def prepare_socket(self, sock: socket.socket) -> None:
         """Options of an accepted connection. Raises OSError when the peer is gone already."""
-        sock.setblocking(False)
         if sock.family == socket.AF_UNIX:
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        seconds = self.settings.tcp_keepalive
-        if seconds:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if hasattr(socket, "TCP_KEEPIDLE"):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(seconds // 3, 1))
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+            sock.setblocking(False)
+        else:
+            prepare_connection(sock, keepalive_seconds=self.settings.tcp_keepalive)
 
     def new_client(self, sock: socket.socket) -> Client:
         """The session of an admitted connection."""
