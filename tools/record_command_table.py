@@ -23,7 +23,8 @@ def ask(address: tuple[str, int], *argv: bytes) -> Any:
     """One command over RESP3; the reply as Python values."""
     reader = hiredis.Reader(encoding="utf-8", notEnoughData=Ellipsis)
     with socket.create_connection(address) as connection:
-        connection.sendall(hiredis.pack_command((b"HELLO", b"3")) + hiredis.pack_command(argv))
+        for request in ((b"HELLO", b"3"), argv):
+            connection.sendall(hiredis.pack_command(request))  # type: ignore[arg-type]  # Its stub is too narrow.
         replies: list[Any] = []
         while len(replies) < 2:
             reply = reader.gets()
