@@ -70,6 +70,7 @@ class Session:
         "created_ms",
         "db",
         "effects",
+        "has_big_output",
         "id",
         "in_exec",
         "is_master_link",
@@ -111,6 +112,8 @@ class Session:
         """Hash slot of the request's first key, computed once by the dispatcher."""
         self.out: list[bytes] = []
         """Encoded replies of this pass; the reactor sends them in one piece."""
+        self.has_big_output = False
+        """``out`` holds values as they are stored: to be sent from there, not joined to one piece."""
         self.plain = False
         """The hot path's one question about this client, see :meth:`refresh_plain`."""
         self.name = b""

@@ -114,7 +114,7 @@ def _is_infinite(text: bytes) -> bool:
 @command("hincrbyfloat")
 def hincrbyfloat(client: Session, argv: list[bytes]) -> bytes:
     amount = long_double.parse_long_double(argv[3])
-    if amount is None:
+    if amount is None or isinstance(amount, float):
         raise CommandError(b"ERR value is NaN or Infinity" if _is_infinite(argv[3]) else errors.NOT_A_FLOAT)
     value = _peek(client, argv[1])
     text = None if value is None else value.get(argv[2])

@@ -171,7 +171,8 @@ def _expire(client: Session, argv: list[bytes], *, in_seconds: bool, relative_to
         return ONE
     db.set_expiry(key, at_ms)
     db.changed(key)
-    client.effects = [[b"PEXPIREAT", key, b"%d" % at_ms, *argv[3:]]]
+    is_absolute_ms = not in_seconds and relative_to_ms == 0
+    client.effects = [[argv[0] if is_absolute_ms else b"PEXPIREAT", key, b"%d" % at_ms, *argv[3:]]]
     db.notify("g", b"expire", key)
     return ONE
 
@@ -296,10 +297,11 @@ def _hidden(db: Database, key: bytes) -> bool:
 
 
 def parse_cursor(text: bytes) -> int:
-    """A SCAN cursor. Raises CommandError."""
-    if not text.isdigit() or len(text) > 20 or int(text) > 2**64 - 1:
+    """A SCAN cursor, as ``strtoul`` reads it: a sign is allowed, and nothing is 0. Raises CommandError."""
+    digits = text[1:] if text[:1] in (b"+", b"-") else text
+    if (not digits.isdigit() and text) or len(digits.lstrip(b"0")) > 20 or int(digits or b"0") >= 2**64:
         raise CommandError(errors.INVALID_CURSOR)
-    return int(text)
+    return int(text or b"0") % 2**64
 
 
 @command("scan")
@@ -334,7 +336,8 @@ def scan(client: Session, argv: list[bytes]) -> bytes:
         found = list(filter(compile_glob(pattern), found))
     visible = []
     for key in found:
-        value = db.peek(key, key_slot(key))
+        # A look at the type counts as reading, as in Redis.
+        value = db.peek(key, key_slot(key)) if wanted_type is None else db.read(key, key_slot(key))
         if value is not None and (wanted_type is None or values.type_name(value) == wanted_type):
             visible.append(key)
     return array([bulk(b"%d" % (slot if slot < SLOT_COUNT else 0)), bulk_array(visible) if visible else EMPTY_ARRAY])
@@ -384,11 +387,10 @@ def swapdb(client: Session, argv: list[bytes]) -> bytes:
     if not (0 <= first < len(databases) and 0 <= second < len(databases)):
         raise CommandError(errors.DB_INDEX_OUT_OF_RANGE)
     watches = client.server.watches
-    for index in (first, second):
-        watches.database_emptied(databases[index])
-    databases[first].swap_contents(databases[second])
-    for index in (first, second):
-        watches.database_emptied(databases[index])
+    if first != second:
+        watches.database_emptied(databases[first], databases[second])
+        watches.database_emptied(databases[second], databases[first])
+        databases[first].swap_contents(databases[second])
     client.db.keyspace.dirty += 1
     return OK
 

@@ -13,10 +13,21 @@ from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace import long_double
 from cluster.keyspace.database import Value
-from cluster.keyspace.strings import INT64_MAX, INT64_MIN, StringValue, is_string, parse_int64, string_length, to_bytes
+from cluster.keyspace.strings import (
+    INT64_MAX,
+    INT64_MIN,
+    PlainText,
+    StringValue,
+    is_string,
+    parse_int64,
+    string_length,
+    to_bytes,
+)
 from cluster.resp.encode import EMPTY_BULK, OK, ONE, ZERO, array, bulk, integer
 from cluster.slots.hashing import key_slot
 
+_BIG_BYTES = 64 * 1024
+"""A value from this size on is not copied into its reply: however many wait to be sent, it is there once."""
 _TOO_LONG = b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 
@@ -31,10 +42,15 @@ def string_or_none(value: Value | None) -> StringValue | None:
 
 
 @command("get")
-def get(client: Session, argv: list[bytes]) -> bytes:
+def get(client: Session, argv: list[bytes]) -> bytes | None:
     value = client.db.read(argv[1], client.slot)
     if type(value) is bytes:
-        return b"$%d\r\n%b\r\n" % (len(value), value)
+        size = len(value)
+        if size >= _BIG_BYTES and client.plain:
+            client.out += (b"$%d\r\n" % size, value, b"\r\n")
+            client.has_big_output = True
+            return None
+        return b"$%d\r\n%b\r\n" % (size, value)
     if value is None:
         return client.proto.null
     if not is_string(value):
@@ -336,14 +352,12 @@ def incrbyfloat(client: Session, argv: list[bytes]) -> bytes:
     current = long_double.parse_long_double(b"0" if value is None else to_bytes(value))
     amount = long_double.parse_long_double(argv[2])
     if current is None or amount is None:
-        if current is not None and argv[2].lower().lstrip(b"+-") in (b"inf", b"infinity"):
-            raise CommandError(b"ERR increment would produce NaN or Infinity")
         raise CommandError(errors.NOT_A_FLOAT)
     try:
         text = long_double.format_long_double(long_double.add(current, amount))
     except OverflowError:
         raise CommandError(b"ERR increment would produce NaN or Infinity") from None
-    db.put(key, client.slot, text, keep_ttl=True)
+    db.put(key, client.slot, PlainText(text), keep_ttl=True)
     db.notify("$", b"incrbyfloat", key)
     client.effects = [[b"SET", key, text, b"KEEPTTL"]]
     return bulk(text)

@@ -49,22 +49,38 @@ class WatchTable:
                 (expired for watched, name, expired in client.watching if watched is database and name == key), False
             )
             if was_expired and database.slots[key_slot(key)].get(key) is None:
-                _stays_expired(client, database, key)
+                _note_expired(client, database, key, is_expired=False)
                 continue
             client.watch_broken = True
 
-    def database_emptied(self, database: Database) -> None:
-        """FLUSHDB and FLUSHALL, before the keys go: whoever watches a key that exists is told."""
+    def database_emptied(self, database: Database, successor: Database | None = None) -> None:
+        """Before all keys go (FLUSHALL) or are replaced by those of ``successor`` (SWAPDB): who watches one is told.
+
+        A key that is expired counts as not being there (touchAllWatchedKeysInDb).
+        """
         for (index, key), clients in self._watchers.items():
-            if index == database.index and key in database.slots[key_slot(key)]:
-                for client in clients:
+            if index != database.index:
+                continue
+            slot = key_slot(key)
+            goes = key in database.slots[slot]
+            comes = successor is not None and key in successor.slots[slot]
+            comes_expired = comes and successor is not None and successor.is_expired(key)
+            for client in clients if goes or comes else ():
+                was_expired = any(
+                    expired for watched, name, expired in client.watching if watched is database and name == key
+                )
+                if was_expired and not comes:
+                    _note_expired(client, database, key, is_expired=False)
+                elif not was_expired and not goes and comes_expired:
+                    _note_expired(client, database, key, is_expired=True)
+                elif not (was_expired and comes_expired):
                     client.watch_broken = True
 
 
-def _stays_expired(client: Session, database: Database, key: bytes) -> None:
-    """The watched key was logically gone already: from now on, its coming back would be a change."""
+def _note_expired(client: Session, database: Database, key: bytes, *, is_expired: bool) -> None:
+    """What the client knows of a watched key: an expired one may go unnoticed, and its coming back is a change."""
     client.watching = [
-        (watched, name, expired and not (watched is database and name == key))
+        (watched, name, is_expired if watched is database and name == key else expired)
         for watched, name, expired in client.watching
     ]
 

@@ -14,7 +14,6 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-
 Value = Any
 """A string (bytes, int, bytearray: see keyspace.strings) or an instance of one of the value classes."""
 
@@ -112,7 +111,12 @@ class Database:
     def peek(self, key: bytes, slot: int) -> Value | None:
         """The value for a command that will change it (no hit or miss is counted), or None."""
         value = self.slots[slot].get(key)
-        if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot, for_write=True):
+        if (
+            value is not None
+            and self.expires
+            and key in self.expires
+            and self._hide_if_expired(key, slot, for_write=True)
+        ):
             return None
         return value
 

@@ -3,6 +3,7 @@
 A string is stored as whatever is cheapest to keep and to reply with:
 
 * ``bytes``: as the client sent it ("int" when it is the canonical text of a 64-bit integer, else "embstr" or "raw");
+* ``PlainText``: bytes that are never "int", whatever they spell (the result of INCRBYFLOAT);
 * ``int``: the result of INCR and its family (always "int");
 * ``bytearray``: grown in place by APPEND, SETRANGE, SETBIT (always "raw").
 
@@ -18,6 +19,13 @@ EMBSTR_MAX_BYTES = 44
 
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
+
+
+class PlainText(bytes):
+    """A string that Redis does not look at for an integer when it stores it."""
+
+    __slots__ = ()
+
 
 StringValue = bytes | int | bytearray
 
@@ -64,6 +72,6 @@ def encoding(value: StringValue) -> bytes:
         return b"int"
     if type(value) is bytearray:
         return b"raw"
-    if parse_int64(value) is not None:  # type: ignore[arg-type]
+    if type(value) is bytes and parse_int64(value) is not None:
         return b"int"
     return b"embstr" if len(value) <= EMBSTR_MAX_BYTES else b"raw"  # type: ignore[arg-type]

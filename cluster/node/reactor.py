@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 
 READ_BYTES_MIN = 16 * 1024  # PROTO_IOBUF_LEN
 READ_BYTES_MAX = 1024 * 1024
+"""Only for the inside of one big value: a read of requests must not keep the others waiting."""
 SEND_BYTES_MAX = 1024 * 1024
+"""What one client is sent before the others get their turn."""
 EVENTS_MAX = 512
+PASS_NS = 2_000_000
+"""When a pass begins no further client; who is left comes first in the next one."""
 YIELD_AFTER_NS = 2_000_000
 """How long passes may follow one another before the other tasks get a turn."""
 
@@ -80,24 +84,30 @@ class Reactor:
         poll = self._poller.poll
         poller_fd = self._poller.fileno()
         turn_began_ns = time.perf_counter_ns()
+        events: list[tuple[int, int]] = []
         while True:
-            events = poll(0, EVENTS_MAX)
+            if not events:
+                events = poll(0, EVENTS_MAX)
             if not events:
                 await trio.lowlevel.wait_readable(poller_fd)
                 turn_began_ns = time.perf_counter_ns()
                 continue
-            self._run_pass(events)
+            events = self._run_pass(events)
             if time.perf_counter_ns() - turn_began_ns > YIELD_AFTER_NS:
                 await trio.lowlevel.checkpoint()
                 turn_began_ns = time.perf_counter_ns()
 
-    def _run_pass(self, events: list[tuple[int, int]]) -> None:
+    def _run_pass(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Serve ready clients in order; returns the events for which there was no time."""
         server = self._server
         server.begin_pass()
         self._in_pass = True
         clients = self._clients
         received = 0
-        for fd, mask in events:
+        clock_ns = time.perf_counter_ns
+        ends_ns = clock_ns() + PASS_NS
+        waiting = iter(events)
+        for fd, mask in waiting:
             client = clients.get(fd)
             if client is None:
                 if fd in self._listeners:
@@ -107,9 +117,12 @@ class Reactor:
                 self._send_unsent(client)
             if mask & ~WRITE and not client.closed:
                 received += self._read(client)
+            if clock_ns() > ends_ns:
+                break
         server.statistics.net_input_bytes += received
         self._in_pass = False
         self.flush()
+        return list(waiting)
 
     def _read(self, client: Client) -> int:
         """One read from a ready client, and everything that it asked for; returns the bytes read."""
@@ -124,11 +137,9 @@ class Reactor:
         if size == 0:
             self.disconnect(client)
             return 0
-        if size == client.read_bytes:
-            client.read_bytes = min(2 * size, READ_BYTES_MAX)
-        elif client.read_bytes > READ_BYTES_MIN and size < READ_BYTES_MIN:
-            client.read_bytes = READ_BYTES_MIN
         self._server.dispatcher.receive(client, data)
+        if size >= READ_BYTES_MIN or client.read_bytes != READ_BYTES_MIN:
+            client.read_bytes = min(max(client.parser.missing_bulk_bytes, READ_BYTES_MIN), READ_BYTES_MAX)
         if client.out and not client.write_scheduled:
             client.write_scheduled = True
             self._to_write.append(client)
@@ -163,13 +174,11 @@ class Reactor:
                 if client.closed:
                     continue
                 out = client.out
+                if client.unsent or client.has_big_output:
+                    self._queue_output(client)
+                    continue
                 data = out[0] if len(out) == 1 else b"".join(out)
                 out.clear()
-                if client.unsent:
-                    client.unsent.append(data)
-                    client.unsent_bytes += len(data)
-                    self._check_output_limit(client)
-                    continue
                 try:
                     sent = client.sock.send(data)
                 except BlockingIOError:
@@ -191,30 +200,52 @@ class Reactor:
         self._poller.modify(client.fd, READ | WRITE)
         self._check_output_limit(client)
 
+    def _queue_output(self, client: Client) -> None:
+        """Replies that must wait behind others, or that hold big values, which are sent from where they are."""
+        out = client.out
+        was_idle = not client.unsent
+        client.unsent_bytes += sum(map(len, out))
+        if client.has_big_output:
+            client.has_big_output = False
+            client.unsent.extend(out)
+        else:
+            client.unsent.append(b"".join(out))
+        out.clear()
+        if was_idle:
+            self._send_unsent(client)
+        if client.unsent and not client.closed:
+            self._check_output_limit(client)
+
     def _send_unsent(self, client: Client) -> None:
-        """The kernel has room again: go on with what it did not take."""
+        """Send what is waiting, until the kernel takes no more or the others must have their turn."""
         unsent = client.unsent
-        while unsent:
-            chunk = unsent[0]
-            try:
-                sent = client.sock.send(chunk[:SEND_BYTES_MAX] if len(chunk) > SEND_BYTES_MAX else chunk)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.disconnect(client)
-                return
-            self._server.statistics.net_output_bytes += sent
-            client.unsent_bytes -= sent
-            if sent < len(chunk):
-                unsent[0] = memoryview(chunk)[sent:]
-                return
-            unsent.popleft()
-        client.unsent_bytes = 0
-        client.wants_write = False
-        client.soft_limit_since_ms = None
-        self._poller.modify(client.fd, READ)
-        if client.close_after_reply:
+        allowed = SEND_BYTES_MAX
+        try:
+            while unsent and allowed > 0:
+                chunk = unsent[0]
+                sent = client.sock.send(chunk if len(chunk) <= allowed else memoryview(chunk)[:allowed])
+                allowed -= sent
+                if sent < len(chunk):
+                    unsent[0] = memoryview(chunk)[sent:]
+                else:
+                    unsent.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
             self.disconnect(client)
+            return
+        sent_bytes = SEND_BYTES_MAX - allowed
+        self._server.statistics.net_output_bytes += sent_bytes
+        client.unsent_bytes -= sent_bytes
+        if sent_bytes:
+            client.last_active_ms = self._server.now_ms  # Who reads a long reply is not idle.
+        if bool(unsent) != client.wants_write:
+            client.wants_write = bool(unsent)
+            self._poller.modify(client.fd, READ | WRITE if unsent else READ)
+        if not unsent:
+            client.soft_limit_since_ms = None
+            if client.close_after_reply and not client.out:
+                self.disconnect(client)
 
     def _check_output_limit(self, client: Client) -> None:
         """Disconnect a client that lets its output grow past client-output-buffer-limit."""
@@ -234,7 +265,7 @@ class Reactor:
             except BlockingIOError:
                 return
             except OSError as failure:
-                self._server.log.warning(f"Accepting client connection: {failure.strerror}")
+                self._server.log.warning(f"Accepting client connection: accept: {failure.strerror}")
                 return
             self._admit(sock)
 

@@ -14,6 +14,7 @@ import struct
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from cluster.keyspace.strings import PlainText
 from cluster.persistence.crc64 import bulk_crc64
 from cluster.persistence.rdb_format import (
     COMPRESS_MIN_BYTES,
@@ -61,7 +62,12 @@ def _encode_int(value: int, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
     return RdbType.STRING, (encoded,)
 
 
-ENCODERS: Final[dict[type, Encoder]] = {bytes: _encode_bytes, bytearray: _encode_bytearray, int: _encode_int}
+ENCODERS: Final[dict[type, Encoder]] = {
+    bytes: _encode_bytes,
+    PlainText: _encode_bytes,
+    bytearray: _encode_bytearray,
+    int: _encode_int,
+}
 
 
 def register_encoder(value_class: type, encoder: Encoder) -> None:

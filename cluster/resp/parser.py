@@ -130,6 +130,11 @@ class RequestParser:
         return len(self._buffer) - self._position + len(self._backlog) + gathered
 
     @property
+    def missing_bulk_bytes(self) -> int:
+        """What a big bulk string in the making still lacks: worth a read of that size; 0 without one."""
+        return 0 if self._big_bulk is None else self._bulk_bytes + 2 - self._big_bulk.tell()
+
+    @property
     def argument_bytes(self) -> int:
         """Bytes in the arguments of a request that is not complete (CLIENT LIST's argv-mem)."""
         return sum(map(len, self._arguments))

@@ -1,0 +1,75 @@
+"""What two servers may answer differently: the order of keys, how DUMP compresses, and times that depend on when a request was run.
+
+Everything else is compared byte by byte. Relative times in the vocabulary are 100,000 s, so what comes of them is told
+from everything else by its size. Units: ms.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from cluster.persistence.dump_payload import dump, restore
+from tests.support.differential.vocabulary import Request
+
+_RELATIVE_MS = 100_000_000
+_TOLERANCE_MS = 60_000
+
+_NUMBER = re.compile(rb"(?<![0-9.])\d{5,13}(?![0-9.])")
+
+
+def _near(number: int, expected: int) -> bool:
+    return abs(number - expected) <= _TOLERANCE_MS
+
+
+def hide_relative_times(text: bytes) -> bytes:
+    """Replace what a relative expiry time has become: an absolute time, or the time that is left."""
+    now_ms = int(time.time() * 1000)
+
+    def replaced(match: re.Match[bytes]) -> bytes:
+        digits = match[0]
+        number = int(digits)
+        for scale in (1, 1000):
+            if _near(number * scale, now_ms + _RELATIVE_MS) and len(digits) == (13 if scale == 1 else 10):
+                return b"<then>"
+            if _near(number * scale, _RELATIVE_MS):
+                return b"<left>"
+        return digits
+
+    return _NUMBER.sub(replaced, text)
+
+
+def reply(request: Request, raw: bytes) -> bytes:
+    """The reply in the form that is compared."""
+    name = request[0].upper()
+    if name == b"KEYS" and raw.startswith((b"*", b"~")):
+        return b"".join(sorted(elements(raw)))
+    if name == b"DUMP":
+        return same_payload(raw)
+    if name == b"RANDOMKEY":
+        return raw[:1]
+    if name == b"EXEC" or name in _TELLS_TIME:
+        return hide_relative_times(raw)
+    return raw
+
+
+_TELLS_TIME = frozenset({b"TTL", b"PTTL", b"EXPIRETIME", b"PEXPIRETIME"})
+
+
+def same_payload(raw: bytes) -> bytes:
+    """A DUMP reply in our own spelling: LZF may be compressed in more ways than one."""
+    start = raw.index(b"\r\n") + 2
+    return dump(restore(raw[start:-2])) if raw.startswith(b"$") and start < len(raw) else raw
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """The bulk strings of an array reply, as they are."""
+    found = []
+    position = raw.index(b"\r\n") + 2
+    while position < len(raw):
+        assert raw[position : position + 1] == b"$", raw
+        start = raw.index(b"\r\n", position) + 2
+        size = int(raw[position + 1 : start - 2])
+        found.append(raw[start : start + size])
+        position = start + size + 2
+    return found
