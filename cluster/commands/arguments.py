@@ -19,7 +19,7 @@ def parse_integer(text: bytes, message: bytes = errors.NOT_AN_INTEGER) -> int:
 
 def parse_bounded(text: bytes, low: int, high: int, message: bytes) -> int:
     """An integer within bounds (getRangeLongFromObjectOrReply). Raises CommandError(message)."""
-    value = parse_integer(text)
+    value = parse_integer(text, message)
     if not low <= value <= high:
         raise CommandError(message)
     return value

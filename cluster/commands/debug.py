@@ -10,14 +10,14 @@ import signal
 from collections.abc import Callable
 
 from cluster import clock, errors
-from cluster.commands.arguments import parse_integer, read_double
+from cluster.commands.arguments import parse_bounded, parse_integer, read_double
 from cluster.commands.context import Session
 from cluster.commands.keys import help_reply
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.gossip.state import Node
 from cluster.keyspace import digest, values
-from cluster.keyspace.glob import compile_glob
+from cluster.keyspace.strings import INT64_MAX
 from cluster.resp.encode import OK, array, bulk, error, integer, simple
 from cluster.slots.hashing import key_slot
 
@@ -207,11 +207,9 @@ def _digest_value(client: Session, arguments: list[bytes]) -> bytes:
 
 @subcommand(b"populate", 1, 3)
 def _populate(client: Session, arguments: list[bytes]) -> bytes:
-    count = parse_integer(arguments[0])
+    count = parse_bounded(arguments[0], 0, INT64_MAX, errors.OUT_OF_RANGE_POSITIVE)
     prefix = arguments[1] if len(arguments) > 1 else b"key"
-    size = parse_integer(arguments[2]) if len(arguments) > 2 else 0
-    if count < 0 or size < 0:
-        raise CommandError(errors.OUT_OF_RANGE_POSITIVE)
+    size = parse_bounded(arguments[2], 0, INT64_MAX, errors.OUT_OF_RANGE_POSITIVE) if len(arguments) > 2 else 0
     db = client.db
     followed, db.keyspace.followed = db.keyspace.followed, False  # Not replicated, as documented.
     for number in range(count):
@@ -265,7 +263,7 @@ def _sdslen(client: Session, arguments: list[bytes]) -> bytes:
     value = client.db.peek(arguments[0], key_slot(arguments[0]))
     if value is None:
         raise CommandError(errors.NO_SUCH_KEY)
-    if not isinstance(value, (bytes, bytearray)):
+    if not isinstance(value, (bytes, bytearray)) or values.encoding(value) == b"int":
         raise CommandError(b"ERR Not an sds encoded string.")
     key_size, size = len(arguments[0]), len(value)
     return simple(
@@ -298,12 +296,20 @@ def _htstats_key(client: Session, arguments: list[bytes]) -> bytes:
 
 
 @subcommand(b"listpack", 1)
+def _listpack(client: Session, arguments: list[bytes]) -> bytes:
+    raise _other_layout(client, arguments[0], b"listpack")
+
+
 @subcommand(b"quicklist", 1, 2)
-def _layout(client: Session, arguments: list[bytes]) -> bytes:
-    value = client.db.peek(arguments[0], key_slot(arguments[0]))
-    if value is None:
-        raise CommandError(errors.NO_SUCH_KEY)
-    raise CommandError(b"ERR Not a listpack encoded object.")
+def _quicklist(client: Session, arguments: list[bytes]) -> bytes:
+    raise _other_layout(client, arguments[0], b"quicklist")
+
+
+def _other_layout(client: Session, key: bytes, layout: bytes) -> CommandError:
+    """Nothing here is laid out as in Redis."""
+    if client.db.peek(key, key_slot(key)) is None:
+        return CommandError(errors.NO_SUCH_KEY)
+    return CommandError(b"ERR Not a %b encoded object." % layout)
 
 
 @subcommand(b"structsize", 0)
@@ -312,12 +318,6 @@ def _structsize(client: Session, arguments: list[bytes]) -> bytes:
 
     sizes = f"bits:64 robj:0 dictentry:0 bytes:{sys.getsizeof(b'')} dict:{sys.getsizeof({})} int:{sys.getsizeof(1)}"
     return simple(sizes.encode())
-
-
-@subcommand(b"stringmatch-len", 2)
-def _stringmatch_len(client: Session, arguments: list[bytes]) -> bytes:
-    text = b"a" * parse_integer(arguments[0])
-    return integer(int(compile_glob(arguments[1])(text)))
 
 
 @subcommand(b"stringmatch-test", 0)

@@ -85,6 +85,23 @@ def _find(find: dict[str, Any], first: int, argv: list[bytes]) -> list[int]:
     return []
 
 
+def _set_keys(argv: list[bytes]) -> Positions:
+    """SET reads the key only with GET."""
+    reads = any(word.upper() == b"GET" for word in argv[3:])
+    return [(1, ["RW", "access", "update"] if reads else ["OW", "update"])]
+
+
+def _bitfield_keys(argv: list[bytes]) -> Positions:
+    """BITFIELD writes unless all its operations are GET."""
+    index = 2
+    while index < len(argv):
+        word = argv[index].upper()
+        if word != b"GET":
+            return [(1, ["RW", "access", "update"])]
+        index += 3
+    return [(1, ["RO", "access"])]
+
+
 def _sort_keys(argv: list[bytes]) -> Positions:
     """SORT key … [STORE destination]: BY and GET patterns are not keys; the last STORE wins."""
     positions: Positions = [(1, ["RO", "access"])]
@@ -128,6 +145,8 @@ def _georadius_keys(argv: list[bytes]) -> Positions:
 
 
 _SPECIAL: dict[bytes, Callable[[list[bytes]], Positions]] = {
+    b"set": _set_keys,
+    b"bitfield": _bitfield_keys,
     b"sort": _sort_keys,
     b"migrate": _migrate_keys,
     b"georadius": _georadius_keys,

@@ -31,8 +31,9 @@ def config_get(client: Session, argv: list[bytes]) -> bytes:
 @command("config|set")
 def config_set(client: Session, argv: list[bytes]) -> bytes:
     if len(argv) % 2:
-        raise errors.wrong_arity(b"config|set")
+        raise CommandError(errors.SYNTAX)
     server = client.server
+    client.redact(argv, *(index + 1 for index in range(2, len(argv), 2) if server.config.is_sensitive(argv[index])))
     pairs = list(zip(argv[2::2], argv[3::2], strict=True))
     server.config.set(pairs, is_local_client=server.is_local(client), loading=server.loading)
     server.refresh_plain()
@@ -106,6 +107,10 @@ def shutdown(client: Session, argv: list[bytes]) -> bytes | None:
 @command("slowlog|get")
 def slowlog_get(client: Session, argv: list[bytes]) -> bytes:
     count = 10
+    if len(argv) > 3:
+        raise CommandError(
+            b"ERR unknown subcommand or wrong number of arguments for '%b'. Try SLOWLOG HELP." % argv[1][:128]
+        )
     if len(argv) > 2:
         count = parse_bounded(argv[2], -1, 2**63 - 1, b"ERR count should be greater than or equal to -1")
     entries = client.server.slow_log.entries

@@ -87,7 +87,7 @@ def test_numbers_have_digits_and_missing_keys_are_empty(node: OurNode) -> None:
 def test_what_would_need_too_much_memory_is_refused(node: OurNode) -> None:
     node.call("CONFIG", "SET", "proto-max-bulk-len", 1024 * 1024)
     node.call("MSET", "a", "x" * 600, "b", "y" * 600)
-    with pytest.raises(ReplyError, match="^ERR Insufficient memory, transient memory for LCS exceeds"):
+    with pytest.raises(ReplyError, match=r"^ERR Insufficient memory, transient memory for LCS exceeds"):
         node.call("LCS", "a", "b")
 
 
