@@ -2,8 +2,9 @@
 
 Fields, their order and their meaning are those of Redis 7.0; lib-name and lib-ver, of 7.2, follow where a client has
 told them. Sizes are measured where there is something to measure: what waits in the parser, what was not sent. A client
-here has no query buffer and no reply buffer of its own; ``qbuf-free`` is what its next read may take, ``rbs`` the size
-of Redis's reply buffer. Units: bytes, whole seconds.
+here has no query buffer and no reply buffer of its own; ``qbuf-free`` is what its next read may take, or 0 when Redis
+would have taken the buffer of an idle client away, ``rbs`` the size of Redis's reply buffer.
+Units: bytes, whole seconds.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _REPLY_CHUNK_BYTES = 16 * 1024
 """Output above this would, in Redis, have left the static buffer for the reply list (PROTO_REPLY_CHUNK_BYTES)."""
 _POINTER_BYTES = 8
+_BUFFER_KEPT_MS = 2000
 
 
 def flags_of(client: Client) -> str:
@@ -56,12 +58,14 @@ def describe(client: Client, now_ms: int) -> str:
         unread = unread[1:]
     input_bytes = client.parser.buffered_bytes + sum(map(_encoded_size, unread))
     ready_bytes = sum(map(len, client.out))
+    idle_ms = now_ms - client.last_active_ms
+    free_bytes = client.read_bytes if idle_ms <= _BUFFER_KEPT_MS else 0
     line = (
         f"id={client.id} addr={client.address} laddr={client.local_address} fd={client.fd}"
         f" name={client.name.decode('latin-1')} age={(now_ms - client.created_ms) // 1000}"
-        f" idle={(now_ms - client.last_active_ms) // 1000} flags={flags_of(client)} db={client.db.index}"
+        f" idle={idle_ms // 1000} flags={flags_of(client)} db={client.db.index}"
         f" sub=0 psub=0 ssub=0 multi={-1 if transaction is None else len(queue)}"
-        f" qbuf={input_bytes} qbuf-free={client.read_bytes} argv-mem={argument_bytes} multi-mem={multi_bytes}"
+        f" qbuf={input_bytes} qbuf-free={free_bytes} argv-mem={argument_bytes} multi-mem={multi_bytes}"
         f" rbs={_REPLY_CHUNK_BYTES} rbp={min(ready_bytes, _REPLY_CHUNK_BYTES)} obl={ready_bytes}"
         f" oll={len(client.unsent)} omem={client.unsent_bytes}"
         f" tot-mem={CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"

@@ -34,6 +34,13 @@ class MasterStream:
         self._server = server
         self._session = session
         self._parser = StreamParser()
+        self._held: list[bytes] | None = None
+        """The command that a pause holds back, and with it everything behind it in the stream."""
+
+    @property
+    def is_held(self) -> bool:
+        """True while a pause holds the stream: :meth:`apply_slice` is then to be tried again from time to time."""
+        return self._held is not None
 
     def receive(self, data: bytes) -> None:
         """Take what arrived. The commands in it run in :meth:`apply_slice`."""
@@ -48,18 +55,25 @@ class MasterStream:
     def apply_slice(self) -> bool:
         """Run commands for a while; True when there may be more. Raises StreamError when the bytes make no sense."""
         server = self._server
+        if self._held is not None and self._must_wait(self._held):
+            return False
         keyspace = server.keyspace
         keyspace.now_ms = clock.unix_ms()
         server.now_ms = clock.monotonic_ms()
         parser = self._parser
+        paused = server.writes_are_paused()
         deadline_ns = time.perf_counter_ns() + SLICE_NS
         count = 0
         more = True
         keyspace.obeying_master = True
         try:
             while True:
-                argv = parser.take()
+                argv, self._held = self._held or parser.take(), None
                 if argv is None:
+                    more = False
+                    break
+                if paused and self._must_wait(argv):
+                    self._held = argv
                     more = False
                     break
                 self._run(argv)
@@ -71,10 +85,15 @@ class MasterStream:
         finally:
             keyspace.obeying_master = False
         if self._session.transaction is None:
-            self._applied(parser.release())
+            self._applied(parser.release() if self._held is None else parser.release_before_last())
         self._session.out.clear()
         server.reactor.request_flush()
         return more
+
+    def _must_wait(self, argv: list[bytes]) -> bool:
+        """CLIENT PAUSE holds a replica's data still, too."""
+        row = self._server.commands.resolve(argv)
+        return self._server.is_paused(may_replicate=row is not None and row.is_may_replicate)
 
     def _applied(self, data: bytes) -> None:
         replication = self._server.replication
@@ -110,8 +129,9 @@ class MasterStream:
             if reply is not None and reply[:1] == b"-":
                 self._report(argv, reply)
             return
-        if row is not None and row.name == b"replconf" and session.transaction is None:
-            # The master wants to know how far we were when it asked.
+        if row is not None and row.name in (b"replconf", b"multi") and session.transaction is None:
+            # The master wants to know how far we were when it asked; and what came before a transaction has been
+            # applied, whenever the rest of that may come.
             self._applied(self._parser.release_before_last())
         server.dispatcher.process(session, argv)
         for reply in session.out:

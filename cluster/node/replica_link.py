@@ -50,6 +50,7 @@ UNSENT_BYTES_MAX = 1 << 20
 """We send next to nothing; a master that does not even read that is gone."""
 SYNC_FILE_EVERY_BYTES = 8 << 20
 LOAD_SLICE_S = 0.004
+HELD_LOOK_S = 0.02
 _FLUSH_KEEPALIVE = b"\n"
 
 
@@ -129,7 +130,7 @@ class ReplicaLink:
         self._show_progress()
         # close() cancels this task: whoever is here still has a link.
         while True:
-            data = await self._receive(sock)
+            data = await self._receive_while_held(sock)
             if not data:
                 self._connection_lost("connection lost")
                 return
@@ -181,6 +182,14 @@ class ReplicaLink:
             next_offset=cached.applied_offset + 1 if cached is not None else NO_OFFSET,
             failover=state.failover is FailoverState.IN_PROGRESS,
         )
+
+    async def _receive_while_held(self, sock: socket.socket) -> bytes:
+        """The next bytes; meanwhile, if a pause holds the stream back, look whether it is over."""
+        while self._stream is not None and self._stream.is_held:
+            with trio.move_on_after(HELD_LOOK_S):
+                return await self._receive(sock)
+            await self._apply()
+        return await self._receive(sock)
 
     async def _receive(self, sock: socket.socket) -> bytes:
         """The next bytes; empty at the end of the connection, however it came about."""

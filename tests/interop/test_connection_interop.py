@@ -479,6 +479,36 @@ def test_a_pause_of_everything_ends_by_itself(pair: Pair) -> None:
             assert other.reply() == b"PONG"
 
 
+@pytest.mark.parametrize("mode", ["WRITE", "ALL"])
+def test_a_paused_replica_reads_its_masters_stream_and_applies_nothing(mode: str) -> None:
+    with OurNode() as master, OurNode(replicaof=f"127.0.0.1 {master.port}") as replica:
+        eventually(lambda: replica.info("replication")["master_link_status"] == "up")
+        master.call("SET", "k", "1")
+        eventually(lambda: replica.call("GET", "k") == b"1")
+        before = int(master.info("replication")["master_repl_offset"])
+
+        # A pause of everything also silences INFO and UNPAUSE: that one has to end by itself.
+        replica.call("CLIENT", "PAUSE", 60_000 if mode == "WRITE" else 1000, mode)
+        with master.raw() as connection:
+            connection.sendall(encode("SET", "k2", "x" * 100_000))
+            connection.sendall(encode("MULTI") + encode("SET", "k", "2") + encode("INCR", "k") + encode("EXEC"))
+            connection.sendall(encode("WAIT", 1, 200))
+            replies = [connection.reply() for _ in range(6)]
+
+        # What the replica has read and not applied, it does not acknowledge.
+        assert replies[-1] == 0
+        if mode == "WRITE":
+            offset = int(master.info("replication")["master_repl_offset"])
+            eventually(lambda: int(replica.info("replication")["slave_read_repl_offset"]) >= offset)
+            # Nothing but PING may have been applied.
+            assert before <= int(replica.info("replication")["slave_repl_offset"]) < before + 1000
+            assert replica.call("MGET", "k", "k2") == [b"1", None]
+            replica.call("CLIENT", "UNPAUSE")
+        eventually(lambda: replica.call("MGET", "k", "k2") == [b"3", b"x" * 100_000])
+        assert master.call("WAIT", 1, 5000) == 1
+        assert master.call("DEBUG", "DIGEST") == replica.call("DEBUG", "DIGEST")
+
+
 def test_requirepass_at_run_time(pair: Pair) -> None:
     for server in (pair.ours, pair.real):
         with server.raw() as before:
