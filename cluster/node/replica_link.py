@@ -11,19 +11,15 @@ Source      replication.c (connectWithMaster, syncWithMaster, readSyncBulkPayloa
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import time
 from typing import TYPE_CHECKING, assert_never
 
 import trio
 
 from cluster import clock
-from cluster.errors import RdbError
 from cluster.node.master_stream import MasterStream
-from cluster.persistence.rdb_reader import LoadPolicy, RdbParser
-from cluster.persistence.snapshot import KeyspaceSink, load_file, sync_folder
+from cluster.node.snapshot_receiver import ReceiveError, SnapshotReceiver, loads_directly, new_receiver
 from cluster.replication.link import (
     Action,
     ContinueStream,
@@ -48,10 +44,8 @@ if TYPE_CHECKING:
 RECEIVE_BYTES = 256 * 1024
 UNSENT_BYTES_MAX = 1 << 20
 """We send next to nothing; a master that does not even read that is gone."""
-SYNC_FILE_EVERY_BYTES = 8 << 20
-LOAD_SLICE_S = 0.004
 HELD_LOOK_S = 0.02
-_FLUSH_KEEPALIVE = b"\n"
+_STILL_HERE = b"\n"
 
 
 class ReplicaLink:
@@ -68,8 +62,8 @@ class ReplicaLink:
         self._session: Client | None = None
         self._stream: MasterStream | None = None
         self._expected = ("", NO_OFFSET)
-        self._file: _SnapshotFile | None = None
-        self._loading = False
+        self._loads_directly = False
+        self._receiver: SnapshotReceiver | None = None
         self._newline_sent_ms = 0
 
     # Control ------------------------------------------------------------------------------------------------
@@ -86,7 +80,7 @@ class ReplicaLink:
         if self._session is not None:
             self._session.closed = True
             self._server.sessions.pop(self._session.id, None)
-        self._abandon_load()
+        self._abandon_snapshot()
         self._scope.cancel()
 
     def send(self, data: bytes) -> None:
@@ -97,10 +91,12 @@ class ReplicaLink:
         try:
             sent = self._socket.send(self._unsent)
         except BlockingIOError:
-            return
+            sent = 0
         except OSError:
             return  # Reading will find out, and say so.
         self._unsent = self._unsent[sent:]
+        if len(self._unsent) > UNSENT_BYTES_MAX:
+            self._connection_lost("the master does not read")
 
     # The task -----------------------------------------------------------------------------------------------
 
@@ -110,9 +106,7 @@ class ReplicaLink:
                 await self._follow()
         finally:
             self._closed = True
-            self._abandon_load()
-            if self._file is not None:
-                self._file.discard()
+            self._abandon_snapshot()
             if self._session is not None:
                 self._session.closed = True
                 self._server.sessions.pop(self._session.id, None)
@@ -173,6 +167,7 @@ class ReplicaLink:
         settings = self._server.settings
         state = self._replication.state
         cached = state.cached_master
+        self._loads_directly = loads_directly(self._server)
         return HandshakeOptions(
             listening_port=settings.replica_announce_port or settings.port,
             announced_ip=settings.replica_announce_ip,
@@ -181,6 +176,7 @@ class ReplicaLink:
             replid=cached.replid if cached is not None else None,
             next_offset=cached.applied_offset + 1 if cached is not None else NO_OFFSET,
             failover=state.failover is FailoverState.IN_PROGRESS,
+            load_target="to parser" if self._loads_directly else "to disk",
         )
 
     async def _receive_while_held(self, sock: socket.socket) -> bytes:
@@ -260,16 +256,9 @@ class ReplicaLink:
                     self._begin_stream()
                 case ExpectSnapshot(replid, offset):
                     self._end_failover()
-                    self._expected = (replid, offset)
-                    self._expect_snapshot()
-                case SnapshotHeader(size_bytes):
-                    transfer = self._replication.state.transfer
-                    if transfer is not None:
-                        transfer.total_bytes = size_bytes or 0
-                case SnapshotData(data):
-                    self._store(data)
-                case SnapshotEnd(streamed):
-                    await self._load(streamed)
+                    self._expect_snapshot(replid, offset)
+                case SnapshotHeader() | SnapshotData() | SnapshotEnd():
+                    await self._take_snapshot(action)
                 case StreamData(data):
                     assert self._stream is not None
                     self._stream.receive(data)
@@ -292,95 +281,53 @@ class ReplicaLink:
 
     # The snapshot -------------------------------------------------------------------------------------------
 
-    def _expect_snapshot(self) -> None:
+    def _expect_snapshot(self, replid: str, offset: int) -> None:
+        self._expected = (replid, offset)
         self._replication.begin_transfer()
         try:
-            self._file = _SnapshotFile(self._server.settings.dir)
+            self._receiver = new_receiver(
+                self._server, self._keep_master_waiting, directly=self._loads_directly, replid=replid
+            )
         except OSError as problem:
             self._failed(f"Opening the temp file needed for MASTER <-> REPLICA synchronization: {problem.strerror}")
 
-    def _store(self, data: bytes) -> None:
+    async def _take_snapshot(self, action: SnapshotHeader | SnapshotData | SnapshotEnd) -> None:
+        """The next part of the snapshot; one that cannot be used ends the attempt, and the next begins at once."""
+        receiver = self._receiver
         transfer = self._replication.state.transfer
-        assert self._file is not None
+        assert receiver is not None
         try:
-            self._file.write(data)
-        except OSError as problem:
-            self._server.log.warning(
-                "Write error or short write writing to the DB dump file needed for MASTER <-> REPLICA "
-                f"synchronization: {problem.strerror}"
-            )
+            match action:
+                case SnapshotHeader(size_bytes):
+                    if transfer is not None:
+                        transfer.total_bytes = size_bytes or 0
+                    await receiver.begin(size_bytes)
+                case SnapshotData(data):
+                    await receiver.write(data)
+                    if transfer is not None:
+                        transfer.read_bytes += len(data)
+                case SnapshotEnd(streamed):
+                    database = await receiver.finish()
+                    self._snapshot_loaded(database, streamed)
+        except ReceiveError as problem:
+            if self._closed:
+                return
+            self._server.log.warning(str(problem))
+            self._abandon_snapshot()
             self._replication.retry_link()
-            return
-        if transfer is not None:
-            transfer.read_bytes += len(data)
 
-    async def _load(self, streamed: bool) -> None:
-        """The snapshot is here: replace our data set by it, and go on with the stream."""
-        server = self._server
-        log = server.log
-        assert self._file is not None
-        if server.saving.child_is_active():
-            log.notice(
-                "Replica is about to load the RDB file received from the master, but there is a pending RDB child "
-                "running. Killing it and removing its temp file to avoid any race"
-            )
-            server.saving.kill_child()
-        file = self._file
-        step = "Failed trying to sync the temp DB to disk in MASTER <-> REPLICA synchronization"
-        try:
-            # Before anybody is told LOADING: a small data set is then loaded in one turn, as in Redis, unseen.
-            await trio.to_thread.run_sync(file.sync)
-            self._replication.attach_to_new_history()
-            log.notice("MASTER <-> REPLICA sync: Flushing old data")
-            self._begin_loading()
-            self._clear_data()
-            log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
-            name = server.settings.dbfilename
-            step = f"Failed trying to rename the temp DB into {name} in MASTER <-> REPLICA synchronization"
-            path = file.rename_to(name)
-            self._file = None
-            step = "Failed trying to load the MASTER synchronization DB from disk"
-            database = await self._load_file(path)
-        except OSError as problem:
-            log.warning(f"{step}: {problem.strerror}")
-            self._load_failed()
-            return
-        except RdbError as problem:
-            log.warning(f"{step}: {problem}")
-            self._load_failed()
-            return
-        self._end_loading()
-        settings = server.settings
-        if settings.rdb_del_sync_files and not settings.save and not settings.appendonly:
-            log.notice("Removing the RDB file obtained from the master. This replica has persistence disabled")
-            server.replication_host.remove_snapshot_file()
+    def _snapshot_loaded(self, database: int, streamed: bool) -> None:
+        self._receiver = None
         replid, offset = self._expected
         self._replication.full_sync_loaded(replid, offset, database)
         self._begin_stream()
         if streamed:
             self._replication.send_ack()
 
-    async def _load_file(self, path: str) -> int:
-        """Load the snapshot slice by slice; the database that the stream begins in."""
-        server = self._server
-        progress = server.saving.begin_loading(os.path.getsize(path))
-        policy = LoadPolicy(verify_checksum=server.settings.rdbchecksum, database_count=len(server.keyspace.databases))
-        sink = KeyspaceSink(server.keyspace, lambda level, text: getattr(server.log, level)(text))
-        parser: RdbParser | None = None
-        turn_ends = time.perf_counter() + LOAD_SLICE_S
-        for parser in load_file(path, sink, policy, clock.unix_ms() // 1000):
-            progress.loaded_bytes = parser.offset
-            if time.perf_counter() > turn_ends:
-                self._keep_master_waiting()
-                await trio.lowlevel.checkpoint()
-                turn_ends = time.perf_counter() + LOAD_SLICE_S
-        if parser is None:
-            return 0
-        try:
-            database = int(parser.aux.get(b"repl-stream-db", b"0"))
-        except ValueError:
-            return 0
-        return database if 0 <= database < len(server.keyspace.databases) else 0
+    def _abandon_snapshot(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.abandon()
 
     def _keep_master_waiting(self) -> None:
         """Once a second while loading: we are alive, and it should not think otherwise."""
@@ -388,32 +335,7 @@ class ReplicaLink:
         self._note_life()
         if now_ms - self._newline_sent_ms >= 1000:
             self._newline_sent_ms = now_ms
-            self.send(_FLUSH_KEEPALIVE)
-
-    def _begin_loading(self) -> None:
-        self._loading = True
-        transfer = self._replication.state.transfer
-        self._server.saving.begin_loading(transfer.read_bytes if transfer is not None else 0)
-
-    def _end_loading(self) -> None:
-        self._loading = False
-        self._server.saving.end_loading()
-
-    def _abandon_load(self) -> None:
-        """Half a data set is none."""
-        if self._loading:
-            self._clear_data()
-            self._end_loading()
-
-    def _load_failed(self) -> None:
-        self._abandon_load()
-        self._replication.retry_link()
-
-    def _clear_data(self) -> None:
-        keyspace = self._server.keyspace
-        for database in keyspace.databases:
-            self._server.watches.database_emptied(database)
-        keyspace.flush_all()
+            self.send(_STILL_HERE)
 
     # The stream ---------------------------------------------------------------------------------------------
 
@@ -459,47 +381,3 @@ def _take_over(sock: trio.socket.SocketType) -> socket.socket:
     plain = socket.socket(sock.family, sock.type, sock.proto, sock.detach())
     plain.setblocking(False)
     return plain
-
-
-class _SnapshotFile:
-    """``temp-<time>.<pid>.rdb``: the snapshot while it arrives."""
-
-    def __init__(self, folder: str) -> None:
-        self._folder = folder
-        self._path = ""
-        for attempt in range(5):
-            name = f"temp-{clock.unix_ms() // 1000 + attempt}.{os.getpid()}.rdb"
-            self._path = os.path.join(folder, name)
-            try:
-                self._descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_EXCL | os.O_CLOEXEC, 0o644)
-                return
-            except FileExistsError:
-                continue
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
-
-    def sync(self) -> None:
-        """Make the content durable. Runs in a thread: it may take long."""
-        os.fsync(self._descriptor)
-
-    def rename_to(self, name: str) -> str:
-        """Give the complete file its final name, durably; returns the path."""
-        final_path = os.path.join(self._folder, name)
-        os.rename(self._path, final_path)
-        os.close(self._descriptor)
-        self._descriptor = -1
-        sync_folder(os.path.dirname(final_path))
-        return final_path
-
-    def discard(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-            try:
-                os.unlink(self._path)
-            except OSError:
-                pass

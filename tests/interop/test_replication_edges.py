@@ -475,20 +475,94 @@ def test_nonsense_in_the_stream_costs_a_full_synchronisation(
     assert replica.call("DBSIZE") == 0
 
 
-@pytest.mark.parametrize("nonsense", [b"no snapshot at all", EMPTY_RDB[:12], b"REDIS0099" + EMPTY_RDB[9:], b""])
+BAD_SNAPSHOTS = [b"no snapshot at all", EMPTY_RDB[:12], b"REDIS0099" + EMPTY_RDB[9:], b""]
+
+
+@pytest.mark.parametrize("nonsense", BAD_SNAPSHOTS)
+@pytest.mark.parametrize("mode", ["disabled", "swapdb"])
 def test_a_snapshot_that_cannot_be_loaded_leaves_nothing_half_loaded(
-    nonsense: bytes, start: Start, by_hand: HandMaster
+    nonsense: bytes, mode: str, start: Start, by_hand: HandMaster
 ) -> None:
-    replica = start("ours")
+    """Through a file the old data is gone by then; a data set beside it can be thrown away."""
+    replica = start("ours", repl_diskless_load=mode)
     replica.call("SET", "old", "data")
     replica.call("REPLICAOF", "127.0.0.1", by_hand.port)
     by_hand.accept()
     by_hand.full_sync(1000, nonsense)
     by_hand.accept()
-    assert "Failed trying to load the MASTER synchronization DB from disk" in replica.log_text()
-    assert replica.call("DBSIZE") == 0
+    place = "disk" if mode == "disabled" else "socket"
+    assert f"Failed trying to load the MASTER synchronization DB from {place}" in replica.log_text()
+    assert replica.call("DBSIZE") == (0 if mode == "disabled" else 1)
     by_hand.full_sync(2000)
     link_is(replica, "up")
+    assert replica.call("DBSIZE") == 0
+
+
+@pytest.mark.parametrize("mode", ["disabled", "on-empty-db", "swapdb"])
+def test_a_transfer_that_breaks_off(mode: str, start: Start, by_hand: HandMaster) -> None:
+    replica = start("ours", repl_diskless_load=mode)
+    if mode != "on-empty-db":
+        replica.call("SET", "old", "data")
+    replica.call("REPLICAOF", "127.0.0.1", by_hand.port)
+    by_hand.accept()
+    keys = b"".join(b"\x00\x05key%02d\x01v" % number for number in range(50))
+    by_hand.send(b"+FULLRESYNC %b 7\r\n$EOF:%b\r\nREDIS0010%b" % (HISTORY.encode(), b"m" * 40, keys))
+    eventually(lambda: int(replication(replica)["master_sync_read_bytes"]) > 300)
+    by_hand.accept()
+    assert replica.call("DBSIZE") == (0 if mode == "on-empty-db" else 1)
+    by_hand.send(
+        b"+FULLRESYNC %b 7\r\n$EOF:%b\r\nREDIS0010%b\xff%b%b" % (HISTORY.encode(), b"m" * 40, keys, bytes(8), b"m" * 40)
+    )
+    link_is(replica, "up")
+    assert by_hand.ack() == 7
+    assert replica.call("DBSIZE") == 50
+    assert replica.call("GET", "key49") == b"v"
+
+
+@pytest.mark.parametrize("end_mark", [b"m" * 39 + b"x", b"", b"trailing" + b"m" * 40])
+def test_a_streamed_snapshot_must_end_where_it_says(end_mark: bytes, start: Start, by_hand: HandMaster) -> None:
+    replica = start("ours", repl_diskless_load="swapdb")
+    replica.call("REPLICAOF", "127.0.0.1", by_hand.port)
+    by_hand.accept()
+    by_hand.send(b"+FULLRESYNC %b 7\r\n$EOF:%b\r\n" % (HISTORY.encode(), b"m" * 40) + EMPTY_RDB + end_mark)
+    if b"m" * 40 not in end_mark:
+        eventually(lambda: replication(replica)["master_sync_in_progress"] == "1")
+    by_hand.accept()
+    by_hand.full_sync(8)
+    link_is(replica, "up")
+
+
+def test_old_data_is_shown_while_newer_data_of_the_same_history_comes(start: Start, by_hand: HandMaster) -> None:
+    replica = start("ours", repl_diskless_load="swapdb")
+    replica.call("REPLICAOF", "127.0.0.1", by_hand.port)
+    by_hand.accept()
+    by_hand.full_sync(1000)
+    link_is(replica, "up")
+    by_hand.send(encode("SELECT", 0) + encode("SET", "old", "data"))
+    eventually(lambda: replica.call("GET", "old") == b"data")
+    by_hand.accept()
+    by_hand.send(b"+FULLRESYNC %b 2000\r\n$%d\r\n%b" % (HISTORY.encode(), len(EMPTY_RDB), EMPTY_RDB[:9]))
+    eventually(lambda: replica.info("persistence")["async_loading"] == "1")
+    assert replica.call("GET", "old") == b"data"
+    by_hand.send(EMPTY_RDB[9:])
+    link_is(replica, "up")
+    assert replica.call("GET", "old") is None
+    assert replica.info("persistence")["async_loading"] == "0"
+
+    # Of another history it would be something else, not something older.
+    by_hand.send(encode("SET", "old", "data"))
+    eventually(lambda: replica.call("GET", "old") == b"data")
+    by_hand.accept()
+    by_hand.send(b"+FULLRESYNC %b 5\r\n$%d\r\n%b" % (b"9" * 40, len(EMPTY_RDB), EMPTY_RDB[:9]))
+
+    def loading() -> bool:
+        with pytest.raises(ReplyError, match="LOADING"):
+            replica.call("GET", "old")
+        return True
+
+    eventually(loading, ignore=(pytest.fail.Exception,))
+    by_hand.send(EMPTY_RDB[9:])
+    eventually(lambda: replica.call("GET", "old") is None, ignore=(ReplyError,))
 
 
 def test_commands_that_fail_here_are_reported_and_counted(start: Start, by_hand: HandMaster) -> None:

@@ -111,6 +111,21 @@ def test_full_synchronisation_replaces_everything(kinds: tuple[Kind, Kind], disk
     assert count_of(master, "sync_full") == 1
 
 
+@pytest.mark.parametrize("mode", ["on-empty-db", "swapdb"])
+@pytest.mark.parametrize("diskless", ["yes", "no"])
+def test_a_snapshot_straight_into_memory(mode: str, diskless: str, start: Start) -> None:
+    master, replica = start("real", repl_diskless_sync=diskless), start("ours", repl_diskless_load=mode)
+    fill(master, 2000)
+    if mode == "swapdb":
+        replica.call("SET", "only here", "gone")
+    follow(replica, master)
+    same_data(master, replica)
+    assert not list(replica.directory.glob("*.rdb"))
+    log = replica.log_text()
+    assert "to parser" in log
+    assert ("Swapping active DB with loaded DB" in log) == (mode == "swapdb")
+
+
 def test_writes_during_the_snapshot_reach_every_replica(start: Start) -> None:
     """Two replicas, one of either kind, join while a writer writes; one of our nodes is the master."""
     master = start("ours", repl_diskless_sync_delay=1)
