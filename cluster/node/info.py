@@ -65,6 +65,8 @@ def _server(server: Server) -> Iterator[Field]:
     yield "executable", os.path.abspath(sys.argv[0])
     yield "config_file", server.config.path or ""
     yield "io_threads_active", 0
+    if server.stopping.in_progress:
+        yield "shutdown_in_milliseconds", server.stopping.remaining_ms()
     yield "hashslot_version", __version__
     yield "python_version", platform.python_version()
 
