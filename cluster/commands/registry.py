@@ -72,6 +72,7 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.bitmaps",
     "cluster.commands.keys",
     "cluster.commands.hashes",
+    "cluster.commands.lists",
     "cluster.commands.sets",
     "cluster.commands.transactions",
     "cluster.commands.server",

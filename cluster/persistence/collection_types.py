@@ -7,13 +7,18 @@ registers its types with its own settings when it is made.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from cluster.keyspace.hashes import HashValue
+from cluster.keyspace.lists import ListValue
 from cluster.keyspace.sets import SetValue
-from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, set_layout
+from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, list_layout, set_layout
 from cluster.persistence.rdb_values import ValueKind, register_factory
 from cluster.persistence.rdb_writer import register_encoder
 from cluster.settings import Settings
+
+_LIST_NODE_BYTES: Final = (4096, 8192, 16384, 32768, 65536)
+"""What list-max-listpack-size -1 … -5 stand for."""
 
 
 def _encode_hash(value: HashValue, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
@@ -26,9 +31,18 @@ def _encode_set(value: SetValue, compress_up_to: int) -> tuple[int, Iterable[byt
     return intset_array_layout(value.integers, compress_up_to)
 
 
+def _encode_list(value: ListValue, compress_up_to: int, settings: Settings) -> tuple[int, Iterable[bytes]]:
+    limit = settings.list_max_listpack_size
+    if limit >= 0:
+        return list_layout(value, compress_up_to, node_entries=max(limit, 1))
+    return list_layout(value, compress_up_to, node_bytes=_LIST_NODE_BYTES[min(-limit, len(_LIST_NODE_BYTES)) - 1])
+
+
 def register_collections(settings: Settings) -> None:
     """Let collections be saved and loaded, in the encodings that the live ``settings`` ask for."""
     register_encoder(HashValue, _encode_hash)
     register_factory(ValueKind.HASH, lambda fields: HashValue.of(fields, settings))
     register_encoder(SetValue, _encode_set)
     register_factory(ValueKind.SET, lambda members: SetValue.of(members, settings.set_max_intset_entries))
+    register_encoder(ListValue, lambda value, compress_up_to: _encode_list(value, compress_up_to, settings))
+    register_factory(ValueKind.LIST, ListValue.of)

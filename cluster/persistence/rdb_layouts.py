@@ -44,13 +44,13 @@ _DOUBLE = struct.Struct("<d")
 
 
 def list_layout(
-    elements: Sequence[bytes],
+    elements: Iterable[bytes],
     compress_up_to: int,
     *,
     node_bytes: int = LIST_NODE_BYTES,
     node_entries: int | None = None,
 ) -> Layout:
-    """A list as nodes of up to ``node_bytes`` and (where given) ``node_entries``."""
+    """A list, which is walked through twice, as nodes of up to ``node_bytes`` and (where given) ``node_entries``."""
     bounds = _node_bounds(elements, node_bytes, node_entries)
     return RdbType.LIST_QUICKLIST_2, _list_pieces(elements, bounds, compress_up_to)
 
@@ -75,7 +75,7 @@ def _node_bounds(elements: Iterable[bytes], node_bytes: int, node_entries: int |
     return bounds
 
 
-def _list_pieces(elements: Sequence[bytes], bounds: list[int], compress_up_to: int) -> Iterator[bytes]:
+def _list_pieces(elements: Iterable[bytes], bounds: list[int], compress_up_to: int) -> Iterator[bytes]:
     yield encode_length(len(bounds))
     remaining = iter(elements)  # Not by index: a value class may keep its elements in something else than an array.
     start = 0
