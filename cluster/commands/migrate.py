@@ -35,7 +35,9 @@ NO_KEY: Final = simple(b"NOKEY")
 def dump(client: Session, argv: list[bytes]) -> bytes:
     """DUMP key"""
     value = client.db.read(argv[1], client.slot)
-    return client.proto.null if value is None else bulk(dump_value(value))
+    if value is None:
+        return client.proto.null
+    return bulk(dump_value(value, compress=client.server.settings.rdbcompression))
 
 
 @command("restore")
@@ -294,7 +296,7 @@ class _Sending:
                     continue
                 ttl_ms = max(expire_at_ms - now_ms, 1)
             keys.append(key)
-            payload = dump_value(_stored(db, key))
+            payload = dump_value(_stored(db, key), compress=self._client.server.settings.rdbcompression)
             commands.append([name, key, b"%d" % ttl_ms, payload, *options])
         return keys, commands
 
