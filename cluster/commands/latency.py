@@ -1,8 +1,8 @@
 """LATENCY: spikes and histograms, told to programs and to people (latency.c, sparkline.c).
 
 Commands' histograms have one bucket per power of two of nanoseconds. LATENCY HISTOGRAM shows no more than that in Redis
-either; the percentiles of INFO latencystats are interpolated inside a bucket, so they may be off by up to a third where
-Redis's are exact to one percent.
+either; the percentiles of INFO latencystats are interpolated inside a bucket, so they may be off by up to a factor of
+two where Redis's are exact to one percent.
 """
 
 from __future__ import annotations

@@ -120,7 +120,7 @@ def overview(server: Server) -> MemoryOverview:
         client_count=len(sessions) - len(replicas),
         replica_count=len(replicas),
         cluster_links=_cluster_links(server),
-        databases=[look for database in server.keyspace.databases if (look := _tables(database)).keys],
+        databases=[_tables(database) for database in server.keyspace.databases if len(database)],
     )
 
 

@@ -105,15 +105,17 @@ class Stopping:
             self._finish()
 
     def signal(self, name: str) -> None:
-        """SIGTERM or SIGINT; a second one while waiting ends the wait, as in Redis."""
+        """SIGTERM or SIGINT. Ctrl-C while replicas are waited for means: now, whatever is lost."""
         server = self._server
-        if self.in_progress:
+        if self.in_progress and name == "SIGINT":
             server.log.warning("You insist... exiting now.")
             self.remove_pid_file()
             os._exit(1)
         server.log.warning(f"Received {name} scheduling shutdown...")
         words = server.settings.shutdown_on_sigterm if name == "SIGTERM" else server.settings.shutdown_on_sigint
         save = True if "save" in words else False if "nosave" in words else None
+        if self.in_progress:
+            return
         options = ShutdownOptions(save, "now" in words, "force" in words)
         try:
             self.begin(options)
