@@ -19,6 +19,7 @@ from cluster.resp.encode import RESP2, Encoder
 from cluster.settings import Settings
 
 if TYPE_CHECKING:
+    from cluster.commands.blocking import BlockingTable
     from cluster.commands.registry import Command, CommandTable
     from cluster.commands.transactions import WatchTable
     from cluster.failover.engine import ClusterEngine
@@ -237,6 +238,8 @@ class ServerContext(ABC):
     keyspace: Keyspace
     commands: CommandTable
     watches: WatchTable
+    blocking: BlockingTable
+    """Clients that wait for keys."""
     cluster: ClusterState | None
     """The cluster as this node sees it, or None when cluster mode is off."""
     engine: ClusterEngine | None

@@ -392,6 +392,8 @@ def swapdb(client: Session, argv: list[bytes]) -> bytes:
         watches.database_emptied(databases[second], databases[first])
         databases[first].swap_contents(databases[second])
     client.db.keyspace.dirty += 1
+        client.server.blocking.contents_replaced(databases[first])
+        client.server.blocking.contents_replaced(databases[second])
     return OK
 
 

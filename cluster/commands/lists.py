@@ -1,4 +1,4 @@
-"""List commands. Redis 7.0: t_list.c. LMPOP is replicated as the LPOP or RPOP that it was. blocking.py has BLPOP …"""
+"""List commands. Redis 7.0: t_list.c. LMPOP is replicated as the LPOP or RPOP that it was."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def lset(client: Session, argv: list[bytes]) -> bytes:
 # Taking ---------------------------------------------------------------------------------------------------------
 
 
-def _after_removal(db: Database, key: bytes, slot: int, value: ListValue, count: int, event: bytes) -> None:
+def after_removal(db: Database, key: bytes, slot: int, value: ListValue, count: int, event: bytes) -> None:
     """Count ``count`` changes, say what happened, and delete the key if nothing is left."""
     db.notify("l", event, key)
     if value:
@@ -151,7 +151,7 @@ def _pop(client: Session, argv: list[bytes], *, left: bool) -> bytes:
         if value is None:
             return client.proto.null
         element = value.pop_left() if left else value.pop_right()
-        _after_removal(db, key, client.slot, value, 1, b"lpop" if left else b"rpop")
+        after_removal(db, key, client.slot, value, 1, b"lpop" if left else b"rpop")
         return bulk(element)
     count = parse_integer(argv[2], errors.OUT_OF_RANGE_POSITIVE)
     if count < 0:
@@ -167,7 +167,7 @@ def _pop(client: Session, argv: list[bytes], *, left: bool) -> bytes:
 def _take(db: Database, key: bytes, slot: int, value: ListValue, count: int, *, left: bool) -> list[bytes]:
     """Take up to ``count`` elements from one side, with all that follows from it."""
     taken = value.pop_many_left(count) if left else value.pop_many_right(count)
-    _after_removal(db, key, slot, value, len(taken), b"lpop" if left else b"rpop")
+    after_removal(db, key, slot, value, len(taken), b"lpop" if left else b"rpop")
     return taken
 
 
@@ -236,7 +236,7 @@ def lrem(client: Session, argv: list[bytes]) -> bytes:
         return ZERO
     removed = value.remove(argv[3], count)
     if removed:
-        _after_removal(db, key, client.slot, value, removed, b"lrem")
+        after_removal(db, key, client.slot, value, removed, b"lrem")
     return integer(removed)
 
 
@@ -248,7 +248,7 @@ def ltrim(client: Session, argv: list[bytes]) -> bytes:
         return OK
     before = len(value)
     value.trim(*_range(value, start, end))
-    _after_removal(client.db, argv[1], client.slot, value, before - len(value), b"ltrim")
+    after_removal(client.db, argv[1], client.slot, value, before - len(value), b"ltrim")
     return OK
 
 
@@ -256,7 +256,14 @@ def ltrim(client: Session, argv: list[bytes]) -> bytes:
 
 
 def move_element(
-    db: Database, source_key: bytes, target_key: bytes, source: ListValue, *, from_left: bool, to_left: bool
+    db: Database,
+    source_key: bytes,
+    target_key: bytes,
+    source: ListValue,
+    *,
+    from_left: bool,
+    to_left: bool,
+    changes: int = 1,
 ) -> bytes:
     """Take an element from a list and put it on another, or the same; returns it. Raises CommandError (WRONGTYPE)."""
     source_slot, target_slot = key_slot(source_key), key_slot(target_key)
@@ -275,7 +282,7 @@ def move_element(
     else:
         db.changed(target_key, 0)
     db.notify("l", b"lpush" if to_left else b"rpush", target_key)
-    _after_removal(db, source_key, source_slot, source, 1, b"lpop" if from_left else b"rpop")
+    after_removal(db, source_key, source_slot, source, changes, b"lpop" if from_left else b"rpop")
     return element
 
 

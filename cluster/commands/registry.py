@@ -73,6 +73,7 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.keys",
     "cluster.commands.hashes",
     "cluster.commands.lists",
+    "cluster.commands.blocking_lists",
     "cluster.commands.sets",
     "cluster.commands.transactions",
     "cluster.commands.server",

@@ -32,6 +32,7 @@ class Cron:
             (100, self._sample_rates),
             (100, server.saving.check_child),
             (100, server.stopping.check),
+            (100, server.blocking.redirect),
             (1000, self._drop_idle_clients),
             (1000, server.saving.check_save_points),
             (1000, server.replication.cron),

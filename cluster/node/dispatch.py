@@ -112,6 +112,8 @@ class Dispatcher:
         fast_slots = self.fast_slots()
         accepts_writes = server.accepts_writes
         out = client.out
+        ready = server.blocking.ready
+        is_attended = keyspace.followed or bool(server.blocking)
         clock_ns = time.perf_counter_ns
         tracks_latency = server.settings.latency_tracking
         began_ns = clock_ns()
@@ -155,16 +157,18 @@ class Dispatcher:
                 elif not accepts_writes:
                     row.calls -= 1
                     break
-                elif keyspace.followed:
+                elif is_attended:
                     client.effects = None
                     dirty_before = keyspace.dirty
                     reply = row.handler(client, argv)  # type: ignore[misc]
-                    if keyspace.dirty != dirty_before:
+                    if keyspace.dirty != dirty_before and keyspace.followed:
                         self._collect(client, argv)
                     if keyspace.effects:
                         self.end_unit()
                         client.write_offset = server.replication_state.master_repl_offset
                 else:
+                    if ready:
+                        server.blocking.serve()
                     reply = row.handler(client, argv)  # type: ignore[misc]
             except CommandError as refusal:
                 reply = self._refuse(row, refusal)
@@ -253,6 +257,8 @@ class Dispatcher:
         if server.keyspace.effects:
             self.end_unit()
 
+        if server.blocking.ready:
+            server.blocking.serve()
     def _refuse_at_gate(self, client: Client, refusal: CommandError) -> bytes:
         """A transaction does not survive a request that cannot be queued, and ends with an EXEC that is refused."""
         message = refusal.message

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from cluster import clock, errors
+from cluster.commands.blocking import BlockingTable
 from cluster.commands.context import Parked, ServerContext, Session
 from cluster.commands.registry import Command, Flag, load_command_table
 from cluster.commands.transactions import WatchTable, unwatch_all
@@ -102,6 +103,7 @@ class Server(ServerContext):
         self.cron: Any = None
         self.monitors = MonitorFeed(self)
         self.watches = WatchTable(self)
+        self.blocking = BlockingTable(self, self.dispatcher.end_unit)
         self.loading = False
         self.cluster: ClusterState | None = None
         self.engine: ClusterEngine | None = None
@@ -142,6 +144,8 @@ class Server(ServerContext):
 
     def before_sleep(self) -> None:
         """What must happen before replies leave: cluster state to disk, the stream to replicas."""
+        if self.blocking.ready:
+            self.blocking.serve()
         self._resume_unparked()
         if self.bus is not None:
             self.bus.before_sleep()
