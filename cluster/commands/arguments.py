@@ -8,6 +8,8 @@ from cluster import errors
 from cluster.errors import CommandError
 from cluster.keyspace.strings import INT64_MAX, INT64_MIN, parse_int64
 
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
 
 def parse_integer(text: bytes, message: bytes = errors.NOT_AN_INTEGER) -> int:
     """A 64-bit integer as ``string2ll`` reads it. Raises CommandError(message)."""
@@ -22,6 +24,16 @@ def parse_bounded(text: bytes, low: int, high: int, message: bytes) -> int:
     value = parse_integer(text, message)
     if not low <= value <= high:
         raise CommandError(message)
+    return value
+
+
+def parse_int32(text: bytes, message: bytes | None = None) -> int:
+    """A C ``int`` (getIntFromObjectOrReply). Raises CommandError, with ``message`` for whatever is wrong."""
+    value = parse_integer(text, message or errors.NOT_AN_INTEGER)
+    if not INT32_MIN <= value <= INT32_MAX:
+        raise CommandError(
+            message or b"ERR value is out of range, value must between %d and %d" % (INT32_MIN, INT32_MAX)
+        )
     return value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster import errors
-from cluster.commands.arguments import expire_time_ms, parse_integer
+from cluster.commands.arguments import expire_time_ms, parse_int32, parse_integer
 from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError
@@ -166,7 +166,7 @@ def _expire(client: Session, argv: list[bytes], *, in_seconds: bool, relative_to
     keyspace = db.keyspace
     if at_ms <= keyspace.now_ms and not keyspace.is_replica and not client.server.loading:
         db.delete(key, client.slot)
-        client.effects = [[b"DEL", key]]
+        client.effects = [[keyspace.deletion_word, key]]
         db.notify("g", b"del", key)
         return ONE
     db.set_expiry(key, at_ms)
@@ -226,18 +226,18 @@ def _place(db: Database, key: bytes, slot: int, value: Value, at_ms: int | None)
         db.set_expiry(key, at_ms)
 
 
-def database_by_index(client: Session, text: bytes, message: bytes = errors.DB_INDEX_OUT_OF_RANGE) -> Database:
-    """The database that an argument names. Raises CommandError."""
-    index = parse_integer(text)
-    databases = client.db.keyspace.databases
-    if not 0 <= index < len(databases):
-        raise CommandError(message)
-    return databases[index]
+def database_index(client: Session, text: bytes) -> int:
+    """The number of a database that an argument names; in cluster mode, too, there are ``databases`` numbers."""
+    index = parse_int32(text)
+    if not 0 <= index < client.server.settings.databases:
+        raise CommandError(errors.DB_INDEX_OUT_OF_RANGE)
+    return index
 
 
 @command("copy")
 def copy(client: Session, argv: list[bytes]) -> bytes:
-    db = target_db = client.db
+    db = client.db
+    target_index = db.index
     replace = False
     words = iter(argv[3:])
     for word in words:
@@ -245,11 +245,12 @@ def copy(client: Session, argv: list[bytes]) -> bytes:
         if option == b"REPLACE":
             replace = True
         elif option == b"DB" and (index := next(words, None)) is not None:
-            if client.server.cluster is not None and parse_integer(index) != 0:
-                raise CommandError(b"ERR Copying to another database is not allowed in cluster mode")
-            target_db = database_by_index(client, index)
+            target_index = database_index(client, index)
         else:
             raise CommandError(errors.SYNTAX)
+    if client.server.cluster is not None and target_index != 0:
+        raise CommandError(b"ERR Copying to another database is not allowed in cluster mode")
+    target_db = db.keyspace.databases[target_index]
     source, target = argv[1], argv[2]
     if db is target_db and source == target:
         raise CommandError(errors.SAME_OBJECT)
@@ -267,7 +268,7 @@ def move(client: Session, argv: list[bytes]) -> bytes:
     if client.server.cluster is not None:
         raise CommandError(b"ERR MOVE is not allowed in cluster mode")
     db, key, slot = client.db, argv[1], client.slot
-    target_db = database_by_index(client, argv[2])
+    target_db = db.keyspace.databases[database_index(client, argv[2])]
     if target_db is db:
         raise CommandError(errors.SAME_OBJECT)
     value = db.peek(key, slot)
@@ -374,15 +375,15 @@ def flushall(client: Session, argv: list[bytes]) -> bytes:
 
 def _empty(client: Session, db: Database) -> None:
     client.server.watches.database_emptied(db)
-    db.keyspace.dirty += db.clear() or 1
+    db.keyspace.dirty += db.clear()
 
 
 @command("swapdb")
 def swapdb(client: Session, argv: list[bytes]) -> bytes:
     if client.server.cluster is not None:
         raise CommandError(b"ERR SWAPDB is not allowed in cluster mode")
-    first = parse_integer(argv[1], b"ERR invalid first DB index")
-    second = parse_integer(argv[2], b"ERR invalid second DB index")
+    first = parse_int32(argv[1], b"ERR invalid first DB index")
+    second = parse_int32(argv[2], b"ERR invalid second DB index")
     databases = client.db.keyspace.databases
     if not (0 <= first < len(databases) and 0 <= second < len(databases)):
         raise CommandError(errors.DB_INDEX_OUT_OF_RANGE)
@@ -391,9 +392,9 @@ def swapdb(client: Session, argv: list[bytes]) -> bytes:
         watches.database_emptied(databases[first], databases[second])
         watches.database_emptied(databases[second], databases[first])
         databases[first].swap_contents(databases[second])
-    client.db.keyspace.dirty += 1
         client.server.blocking.contents_replaced(databases[first])
         client.server.blocking.contents_replaced(databases[second])
+    client.db.keyspace.dirty += 1
     return OK
 
 

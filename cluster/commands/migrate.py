@@ -88,8 +88,7 @@ def _restore(client: Session, argv: list[bytes]) -> bytes:
     key, db, slot = argv[1], client.db, client.slot
     keyspace = db.keyspace
     options = _restore_options(argv[4:])
-    exists = db.peek(key, slot) is not None
-    if exists and not options.replace:
+    if not options.replace and db.exists(key, slot):
         raise CommandError(errors.BUSYKEY)
     ttl_ms = parse_integer(argv[2])
     if ttl_ms < 0:
@@ -99,13 +98,14 @@ def _restore(client: Session, argv: list[bytes]) -> bytes:
     except RdbError as damage:
         raise CommandError(f"ERR {damage}".encode()) from damage
 
+    replaced = options.replace and db.remove(key, slot)
     expire_at_ms = ttl_ms
     if ttl_ms and not options.absolute_ttl:
         expire_at_ms = min(ttl_ms + keyspace.now_ms, INT64_MAX)
     if expire_at_ms and expire_at_ms <= keyspace.now_ms and not keyspace.is_replica and not client.server.loading:
         client.effects = []  # What is already over is not stored; what it was to replace is gone.
-        if exists:
-            db.delete(key, slot)
+        if replaced:
+            db.changed(key)
             db.notify("g", b"del", key)
             client.effects = [[b"DEL", key]]
         return OK

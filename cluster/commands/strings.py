@@ -252,7 +252,7 @@ def getex(client: Session, argv: list[bytes]) -> bytes:
         absolute = options.expire_word in (b"EXAT", b"PXAT")
         if absolute and at_ms <= db.keyspace.now_ms and not db.keyspace.is_replica:
             db.delete(key, client.slot)
-            client.effects = [[b"DEL", key]]
+            client.effects = [[db.keyspace.deletion_word, key]]
             db.notify("g", b"del", key)
         else:
             db.set_expiry(key, at_ms)

@@ -85,7 +85,8 @@ def _to_integer(digits: bytes, base: int) -> int:
     if base == 16 or len(digits) <= _DIGITS_AT_ONCE:
         return int(digits, base)
     rest = digits[_DIGITS_AT_ONCE:]
-    return int(digits[:_DIGITS_AT_ONCE]) * 10 ** len(rest) + int(rest)
+    power: int = 10 ** len(rest)
+    return int(digits[:_DIGITS_AT_ONCE]) * power + int(rest)
 
 
 def add(left: Fraction | float, right: Fraction | float) -> Fraction:

@@ -67,7 +67,7 @@ class Cron:
                 for line in traceback.format_exc().splitlines():
                     server.log.warning(line)
         if server.keyspace.effects:
-            server.dispatcher.end_unit()
+            server.dispatcher.end_unit(is_atomic=False)
         server.reactor.request_flush()
 
     def _expire(self) -> None:

@@ -33,6 +33,7 @@ _QUIET_WHEN_SUBSCRIBED = frozenset(
     {b"ping", b"subscribe", b"ssubscribe", b"unsubscribe", b"sunsubscribe", b"psubscribe", b"punsubscribe"}
     | {b"quit", b"reset"}
 )
+_TOUCHES_ARBITRARY_KEYS = frozenset({b"scan", b"randomkey"})
 _UNKNOWN_ARGUMENTS_BYTES = 128
 
 
@@ -111,9 +112,9 @@ class Dispatcher:
         find = server.commands.by_spelling.get
         fast_slots = self.fast_slots()
         accepts_writes = server.accepts_writes
-        out = client.out
         ready = server.blocking.ready
         is_attended = keyspace.followed or bool(server.blocking)
+        out = client.out
         clock_ns = time.perf_counter_ns
         tracks_latency = server.settings.latency_tracking
         began_ns = clock_ns()
@@ -166,9 +167,9 @@ class Dispatcher:
                     if keyspace.effects:
                         self.end_unit()
                         client.write_offset = server.replication_state.master_repl_offset
-                else:
                     if ready:
                         server.blocking.serve()
+                else:
                     reply = row.handler(client, argv)  # type: ignore[misc]
             except CommandError as refusal:
                 reply = self._refuse(row, refusal)
@@ -250,15 +251,15 @@ class Dispatcher:
         if reply is not None:
             if client.replica is not None:
                 # Its connection carries a snapshot and a stream; a reply in between would ruin both.
-                server.drop_replying_replica(client)
+                server.drop_replying_replica(client, reply)
                 return
             client.out.append(reply)
             server.schedule_write(client)
         if server.keyspace.effects:
             self.end_unit()
-
         if server.blocking.ready:
             server.blocking.serve()
+
     def _refuse_at_gate(self, client: Client, refusal: CommandError) -> bytes:
         """A transaction does not survive a request that cannot be queued, and ends with an EXEC that is refused."""
         message = refusal.message
@@ -458,7 +459,7 @@ class Dispatcher:
             if keyspace.dirty != dirty_before or client.effects is not None:
                 self._collect(client, argv, row)
         if self._depth == 0 and keyspace.effects:
-            self.end_unit()
+            self.end_unit(is_atomic=row.name not in _TOUCHES_ARBITRARY_KEYS)
             client.write_offset = server.replication_state.master_repl_offset
         return reply
 
@@ -473,11 +474,18 @@ class Dispatcher:
         else:
             keyspace.effects.extend((index, effect) for effect in effects)
 
-    def end_unit(self) -> None:
-        """Hand the effects of the unit of execution that just ended to replication and the AOF."""
+    def end_unit(self, *, is_atomic: bool = True) -> None:
+        """Hand the effects of the unit of execution that just ended to replication and the AOF.
+
+        Keys that expire by the way (``is_atomic`` False) have nothing to do with one another.
+        """
         keyspace = self._server.keyspace
         effects, keyspace.effects = keyspace.effects, []
-        self._server.replicate(effects)
+        if is_atomic:
+            self._server.replicate(effects)
+        else:
+            for effect in effects:
+                self._server.replicate([effect])
 
     def _refuse(self, row: Command, refusal: CommandError) -> bytes:
         row.failed_calls += 1

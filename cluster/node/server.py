@@ -179,6 +179,7 @@ class Server(ServerContext):
         self.slow_us = self.latency.slow_us()
         self.keyspace.is_replica = self.replication_state.is_replica
         self.keyspace.is_writable = not settings.replica_read_only
+        self.keyspace.deletion_word = b"UNLINK" if settings.lazyfree_lazy_expire else b"DEL"
         self.keyspace.writes_paused = self.writes_are_paused()
         self.keyspace.followed = self.feed.active
 
@@ -299,11 +300,18 @@ class Server(ServerContext):
         client.out.append(error(message))
         self.close_session(client, after_reply=True)
 
-    def drop_replying_replica(self, client: Client) -> None:
+    def drop_replying_replica(self, client: Client, reply: bytes) -> None:
         """A replica asked something that has an answer: no replica of ours does that."""
+        name = client.last_command.decode("latin-1")
+        if reply[:1] == b"-":
+            self.statistics.internal_errors += 1
+            text = reply[1:].split(b"\r\n", 1)[0].decode("utf-8", "backslashreplace")
+            self.log.warning(
+                f"== CRITICAL == This master is sending an error to its replica: '{text}' after processing the command "
+                f"'{name}'"
+            )
         self.log.warning(
-            f"Replica generated a reply to command '{client.last_command.decode('latin-1')}', disconnecting it: "
-            f"{self.describe_client(client)}"
+            f"Replica generated a reply to command '{name}', disconnecting it: {self.describe_client(client)}"
         )
         self.reactor.disconnect(client)
 

@@ -1,4 +1,4 @@
-"""What two servers may answer differently: the order of keys, how DUMP compresses, and times that depend on when a request was run.
+"""What two servers may answer differently: the order of keys, how DUMP compresses, times that depend on the clock.
 
 Everything else is compared byte by byte. Relative times in the vocabulary are 100,000 s, so what comes of them is told
 from everything else by its size. Units: ms.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 
+from cluster.errors import RdbError
 from cluster.persistence.dump_payload import dump, restore
 from tests.support.differential.vocabulary import Request
 
@@ -54,6 +55,34 @@ def reply(request: Request, raw: bytes) -> bytes:
 
 
 _TELLS_TIME = frozenset({b"TTL", b"PTTL", b"EXPIRETIME", b"PEXPIRETIME"})
+
+
+def stream(commands: list[bytes]) -> list[bytes]:
+    """Commands to a replica: keys that SCAN has found expired go in the order in which it met them."""
+    ordered: list[bytes] = []
+    deletions: list[bytes] = []
+    for command in commands:
+        if command.startswith(_DELETION):
+            deletions.append(command)
+            continue
+        ordered += sorted(deletions)
+        deletions.clear()
+        ordered.append(_with_same_payload(command))
+    return ordered + sorted(deletions)
+
+
+_DELETION = b"*2\r\n$3\r\nDEL\r\n"
+
+
+def _with_same_payload(command: bytes) -> bytes:
+    words = elements(command)
+    if words[0].upper() != b"RESTORE":
+        return command
+    try:
+        words[3] = dump(restore(words[3]))
+    except RdbError:
+        pass
+    return b" ".join(words)
 
 
 def same_payload(raw: bytes) -> bytes:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import socket
 import time
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from hypothesis import assume
 
@@ -25,7 +25,12 @@ from tests.support.wire import encode
 
 CONNECTIONS = 3
 RESP3_CONNECTION = 1
-_SETTINGS = {"repl_ping_replica_period": 3600, "save": '""', "databases": 16, "proto_max_bulk_len": "1mb"}
+_SETTINGS: dict[str, Any] = {
+    "repl_ping_replica_period": 3600,
+    "save": '""',
+    "databases": 16,
+    "proto_max_bulk_len": "1mb",
+}
 _COUNTERS = ("keyspace_hits", "keyspace_misses", "expired_keys")
 _SHORT_LIFE_MS = 20
 _MARKER = b"{t}end of the run"
@@ -181,7 +186,7 @@ class Pair:
             self._end_of_stream(side)
         self._dirty_before = [int(side.info()["rdb_changes_since_last_save"]) for side in self.sides]
 
-    # What a run consists of ---------------------------------------------------------------------------------------------
+    # What a run consists of -------------------------------------------------------------------------------------------
 
     def ask(self, connection: int, request: Request) -> bytes:
         """One request to both; our reply, which is the other's too."""
@@ -217,7 +222,9 @@ class Pair:
         if None in payloads:
             assert payloads == [None, None], self.story("one side has nothing to dump")
             return
-        restores = [(b"RESTORE", target, b"0", payload or b"", b"REPLACE") for payload in reversed(payloads)]
+        restores: list[Request] = [
+            (b"RESTORE", target, b"0", payload or b"", b"REPLACE") for payload in reversed(payloads)
+        ]
         self.ask_each(connection, restores)
 
     def scan(self, connection: int, *options: bytes) -> None:
@@ -240,7 +247,7 @@ class Pair:
         self.history.append(f"{connection}: SCAN {options!r} -> {found[1]!r}")
         self.same("SCAN", *found)
 
-    # What must agree at the end -----------------------------------------------------------------------------------------
+    # What must agree at the end ---------------------------------------------------------------------------------------
 
     def compare_state(self) -> None:
         """What was counted, what was replicated, and what is stored."""
@@ -284,7 +291,7 @@ class Pair:
         stream = side.feed.read_until(mark)[: -len(mark)]
         side.observer.ask(b"DEL", _MARKER)
         side.feed.read_until(encode(b"DEL", _MARKER))
-        return [normalise.hide_relative_times(command) for command in split_stream(stream)]
+        return normalise.stream([normalise.hide_relative_times(command) for command in split_stream(stream)])
 
     def same(self, what: str, ours: object, theirs: object) -> None:
         """Fail, with everything that led here, when the two differ."""
