@@ -9,8 +9,9 @@ Source      networking.c (commandProcessed for CLIENT_MASTER).     Units  bytes;
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from cluster import clock
 from cluster.errors import CommandError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SLICE_NS = 2_000_000
 """How long commands may run before the other tasks get a turn."""
 _LOOK_AT_CLOCK_EVERY = 16
+_SHOWN_STREAM_BYTES = 256
 
 
 class MasterStream:
@@ -147,3 +149,24 @@ class MasterStream:
             f"== CRITICAL == This replica is sending an error to its master: '{text}' after processing the command "
             f"'{name}'"
         )
+        self._server.statistics.internal_errors += 1
+        self._log_latest_stream()
+        settings = self._server.settings
+        if settings.replica_read_only and settings.propagation_error_behavior in ("panic", "panic-on-replicas"):
+            self._panic(f"This replica panicked sending an error to its master after processing the command '{name}'")
+
+    def _log_latest_stream(self) -> None:
+        backlog = self._server.feed.backlog
+        if backlog is not None and backlog.histlen:
+            start = max(backlog.next_offset - _SHOWN_STREAM_BYTES, backlog.first_byte_offset)
+            shown = repr(backlog.read(start, _SHOWN_STREAM_BYTES))[2:-1]
+            self._server.log.warning(f"Latest backlog is: '{shown}'")
+
+    def _panic(self, text: str) -> NoReturn:
+        """The operator prefers no replica to one whose data differs (propagation-error-behavior)."""
+        log = self._server.log
+        log.warning("------------------------------------------------")
+        log.warning("!!! Software Failure. Press left mouse button to continue")
+        log.warning(f"Guru Meditation: {text}")
+        log.warning("------------------------------------------------")
+        os.abort()

@@ -107,9 +107,7 @@ class Saving:
         if self.disk_snapshot_is_running():
             saver.kill_child()
         if self._server.settings.save and not self.child_is_active():
-            dirty = saver.keyspace.dirty
             saver.save()
-            saver.keyspace.dirty = dirty
 
     # SAVE and BGSAVE ----------------------------------------------------------------------------------------
 
@@ -219,7 +217,9 @@ class Saving:
                 for replica in present:
                     replica.session.push(chunk if header_sent else b"$EOF:%b\r\n%b" % (mark, chunk))
                 header_sent = True
-                await self._wait_for_room(present)
+                await self._wait_for_room(present, child)
+                if child.exit is not None and not child.exit.success:
+                    break  # What is left in the pipe is of no use to anybody.
             still_up = sum(replica in server.feed.replicas for replica in replicas)
             server.log.warning(f"Diskless rdb transfer, done reading from pipe, {still_up} replicas still up.")
         finally:
@@ -238,8 +238,8 @@ class Saving:
         server.refresh_plain()
         server.reactor.flush()
 
-    async def _wait_for_room(self, replicas: list[Replica]) -> None:
-        """Let slow replicas take what they were given before more is read."""
+    async def _wait_for_room(self, replicas: list[Replica], child: ChildProcess | None = None) -> None:
+        """Let slow replicas take what they were given before more is read; not if the child has failed meanwhile."""
         server = self._server
         await trio.lowlevel.checkpoint()
         held: dict[Replica, int] = {}
@@ -253,6 +253,9 @@ class Saving:
                     held[replica] = replica.session.output_bytes()
                     replica.partial_write_since_ms = clock.monotonic_ms()
             await trio.sleep(FULL_OUTPUT_PAUSE_S)
+            ended = child.poll() if child is not None else None
+            if ended is not None and not ended.success:
+                break
         for replica in replicas:
             replica.partial_write_since_ms = None
 

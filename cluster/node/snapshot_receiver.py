@@ -123,11 +123,13 @@ class FileReceiver:
         progress = server.saving.begin_loading(os.path.getsize(path))
         parser: RdbParser | None = None
         slice_ends = time.perf_counter() + SLICE_S
-        for parser in load_file(path, _sink(server, server.keyspace), _policy(server), clock.unix_ms() // 1000):
+        keys, delay_s = _slice(server)
+        sink = _sink(server, server.keyspace)
+        for parser in load_file(path, sink, _policy(server), clock.unix_ms() // 1000, keys):
             progress.loaded_bytes = parser.offset
-            if time.perf_counter() > slice_ends:
+            if delay_s or time.perf_counter() > slice_ends:
                 self._keep_alive()
-                await trio.lowlevel.checkpoint()
+                await trio.sleep(delay_s)
                 slice_ends = time.perf_counter() + SLICE_S
         return parser
 
@@ -182,12 +184,14 @@ class DirectReceiver:
         parser = self._parser
         assert parser is not None
         slice_ends = time.perf_counter() + SLICE_S
+        keys, delay_s = _slice(self._server)
         try:
-            while parser.parse(SLICE_KEYS) is Progress.PAUSED:
-                if time.perf_counter() > slice_ends:
+            while parser.parse(keys) is Progress.PAUSED:
+                if delay_s or time.perf_counter() > slice_ends:
                     self._note_progress(parser)
-                    await trio.lowlevel.checkpoint()
+                    await trio.sleep(delay_s)
                     slice_ends = time.perf_counter() + SLICE_S
+                    keys, delay_s = _slice(self._server)
         except RdbError as problem:
             raise ReceiveError(f"Failed trying to load the MASTER synchronization DB from socket: {problem}") from None
         self._note_progress(parser)
@@ -260,6 +264,16 @@ def _policy(server: Server) -> LoadPolicy:
 
 def _sink(server: Server, keyspace: Keyspace) -> KeyspaceSink:
     return KeyspaceSink(keyspace, lambda level, text: getattr(server.log, level)(text))
+
+
+def _slice(server: Server) -> tuple[int, float]:
+    """How many keys to load in one go, and how many seconds to rest then: key-load-delay, a test aid (µs a key)."""
+    delay_us = server.settings.key_load_delay
+    if delay_us > 0:
+        return 1, delay_us / 1e6
+    if delay_us < 0:
+        return min(-delay_us, SLICE_KEYS), 1e-6
+    return SLICE_KEYS, 0.0
 
 
 def _stream_database(server: Server, parser: RdbParser | None) -> int:
