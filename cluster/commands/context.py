@@ -58,6 +58,14 @@ class Parked:
     on_timeout: Callable[[], bytes | None]
     on_cancel: Callable[[], None] = lambda: None
     keys: tuple[bytes, ...] = ()
+    timer: Any = attrs.field(default=None, init=False)
+    """Ends the wait at ``deadline_ms``; set by :meth:`ServerContext.park`."""
+
+    def cancel(self) -> None:
+        """The wait ends for another reason than its time-out."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.on_cancel()
 
 
 class Session:

@@ -5,7 +5,6 @@ Each job is one row of a table with its period; a job that raises is logged and 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -63,9 +62,7 @@ class Cron:
             try:
                 job()
             except Exception:
-                server.statistics.internal_errors += 1
-                for line in traceback.format_exc().splitlines():
-                    server.log.warning(line)
+                server.report_exception()
         if server.keyspace.effects:
             server.dispatcher.end_unit(is_atomic=False)
         server.reactor.request_flush()

@@ -95,7 +95,7 @@ class Server(ServerContext):
         self.sessions: dict[int, Client] = {}
         self._last_session_id = 0
         self.parser_limits = ParserLimits(max_bulk_bytes=self.settings.proto_max_bulk_len)
-        self.timers = Timers()
+        self.timers = Timers(self.report_exception)
         self.reactor = Reactor(self)
         self.dispatcher = Dispatcher(self)
         self.nursery: trio.Nursery
@@ -238,7 +238,7 @@ class Server(ServerContext):
         self.sessions.pop(client.id, None)
         parked, client.parked = client.parked, None
         if parked is not None:
-            parked.on_cancel()
+            parked.cancel()
         self.unwatch_all(client)
         self.monitors.remove(client)
         self.stopping.forget(client)
@@ -338,7 +338,7 @@ class Server(ServerContext):
         session.parked = parked
         session.refresh_plain()
         if parked.deadline_ms is not None:
-            self.timers.call_at(parked.deadline_ms, lambda: self._parked_timeout(session, parked))
+            parked.timer = self.timers.call_at(parked.deadline_ms, lambda: self._parked_timeout(session, parked))
 
     def _parked_timeout(self, session: Session, parked: Parked) -> None:
         if session.parked is parked:
@@ -347,6 +347,8 @@ class Server(ServerContext):
 
     def unpark(self, session: Session, reply: bytes | None) -> None:
         # What it asked meanwhile must not run in the midst of whatever ended its wait (EXEC, say).
+        if session.parked is not None and session.parked.timer is not None:
+            session.parked.timer.cancel()
         session.parked = _RESUMING
         session.request = None
         self._resuming.append(session)
@@ -371,7 +373,7 @@ class Server(ServerContext):
         for client in list(self.sessions.values()):
             parked = client.parked
             if parked is not None and parked.kind != "postponed" and parked is not _RESUMING:
-                parked.on_cancel()
+                parked.cancel()
                 client.parked = None
                 client.write(
                     error(
@@ -487,6 +489,14 @@ class Server(ServerContext):
     def unwatch_all(self, client: Session) -> None:
         """Forget every watched key of a client."""
         unwatch_all(client)
+
+    def report_exception(self) -> None:
+        """Log the exception that is being handled, which is a bug of ours; the node goes on."""
+        import traceback
+
+        self.statistics.internal_errors += 1
+        for line in traceback.format_exc().splitlines():
+            self.log.warning(line)
 
     def feed_monitors(self, client: Client, argv: list[bytes]) -> None:
         """Show a request to MONITOR clients."""
