@@ -2,7 +2,8 @@
 
 Role        One class for both of Redis's encodings: a compact hash ("listpack") keeps its fields in the order in which
             they were added, a big one ("hashtable") in none; the change is one-way and follows hash-max-listpack-*.
-Invariants  A compact hash and a small one of the other kind are a dict, a big one is a ScanTable.
+Invariants  A compact hash begins as RecordFields and becomes a dict when it loses a field or has many; of the other
+            kind, a small one is a dict, a big one a ScanTable.
 Spec        t_hash.c (hashTypeSet, hashTypeTryConversion), debug.c (xorObjectDigest).      Units  limits in bytes.
 """
 
@@ -15,6 +16,7 @@ from itertools import islice
 from typing import ClassVar, Final
 
 from cluster.keyspace.digest import EMPTY_DIGEST, mix, xor
+from cluster.keyspace.record_fields import RecordFields
 from cluster.keyspace.scan_table import (
     SMALL_MEMBERS,
     Members,
@@ -29,11 +31,6 @@ from cluster.settings import Settings
 
 _HASH_TYPE: Final = (4).to_bytes(4, "big")
 
-_known_names: dict[bytes, bytes] = {}
-"""Names of fields of compact hashes: records of one kind share them, which halves what they need."""
-_KNOWN_NAMES: Final = 4096
-_KNOWN_NAME_BYTES: Final = 64
-
 
 class HashValue(CollectionValue):
     """A hash. Whoever deletes its last field removes the key."""
@@ -43,7 +40,7 @@ class HashValue(CollectionValue):
     type_name: ClassVar[bytes] = b"hash"
 
     def __init__(self) -> None:
-        self.fields: Members[bytes] = {}
+        self.fields: Members[bytes] | RecordFields = RecordFields()
         self.is_compact = True
 
     @classmethod
@@ -72,22 +69,22 @@ class HashValue(CollectionValue):
             longest = settings.hash_max_listpack_value
             if len(field) > longest or len(text) > longest:
                 self.is_compact = False
-            elif field not in fields:
-                field = _shared_name(field)
-        fields[field] = text
+        if type(fields) is RecordFields and not (self.is_compact and fields.put(field, text)):
+            fields = self._dict_of_record(fields)
+        if type(fields) is not RecordFields:
+            fields[field] = text
         count = len(fields)
-        if self.is_compact:
-            if count > settings.hash_max_listpack_entries:
-                self.is_compact = False
+        if self.is_compact and count > settings.hash_max_listpack_entries:
+            self.is_compact = False
+            if type(fields) is RecordFields:
+                fields = self._dict_of_record(fields)
         if not self.is_compact and count > SMALL_MEMBERS and type(fields) is dict:
             self.fields = ScanTable(fields.items(), expected=2 * count)
         return count != before
 
-    def expand(self) -> None:
-        """Give the compact encoding up."""
-        self.is_compact = False
-        if len(self.fields) > SMALL_MEMBERS and type(self.fields) is dict:
-            self.fields = ScanTable(self.fields.items(), expected=2 * len(self.fields))
+    def _dict_of_record(self, record: RecordFields) -> dict[bytes, bytes]:
+        fields = self.fields = dict(record.items())
+        return fields
 
     def get(self, field: bytes) -> bytes | None:
         """The value of a field, or None."""
@@ -95,9 +92,12 @@ class HashValue(CollectionValue):
 
     def remove(self, field: bytes) -> bool:
         """Delete a field; False when it is not there."""
-        if field not in self.fields:
+        fields = self.fields
+        if field not in fields:
             return False
-        del self.fields[field]
+        if type(fields) is RecordFields:
+            fields = self._dict_of_record(fields)
+        del fields[field]
         return True
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, bytes]]]:
@@ -143,19 +143,7 @@ class HashValue(CollectionValue):
     def memory_bytes(self, samples: int) -> int:
         """What it needs, judged by ``samples`` fields (0: all)."""
         fields = self.fields
-        table = fields.memory_bytes() if isinstance(fields, ScanTable) else sys.getsizeof(fields)
+        table = sys.getsizeof(fields) if isinstance(fields, dict) else fields.memory_bytes()
         looked_at = list(islice(fields.items(), samples or None))
         texts = sum(sys.getsizeof(field) + sys.getsizeof(text) for field, text in looked_at)
         return sys.getsizeof(self) + table + texts * len(fields) // max(len(looked_at), 1)
-
-
-def _shared_name(field: bytes) -> bytes:
-    """``field``, as the object that other hashes have it as."""
-    known = _known_names.get(field)
-    if known is not None:
-        return known
-    if len(field) <= _KNOWN_NAME_BYTES:
-        if len(_known_names) >= _KNOWN_NAMES:
-            _known_names.clear()
-        _known_names[field] = field
-    return field

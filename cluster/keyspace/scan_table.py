@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
@@ -222,28 +222,28 @@ SMALL_MEMBERS: Final = 128
 """Up to here a dict will do, however the collection is encoded."""
 
 
-def scan(members: Members[V], cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
+def scan(members: Mapping[bytes, V], cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
     """The step of a walk; a dict is walked in one."""
     if isinstance(members, ScanTable):
         return members.scan(cursor, count)
     return 0, list(members.items())
 
 
-def random_member(members: Members[V], rng: random.Random) -> bytes:
+def random_member(members: Mapping[bytes, V], rng: random.Random) -> bytes:
     """A member of what has at least one."""
     if isinstance(members, ScanTable):
         return members.random_item(rng)[0]
     return next(islice(members, int(rng.random() * len(members)), None))
 
 
-def random_members(members: Members[V], count: int, rng: random.Random) -> list[bytes]:
+def random_members(members: Mapping[bytes, V], count: int, rng: random.Random) -> list[bytes]:
     """``count`` members, any of them repeatedly."""
     if isinstance(members, ScanTable) and count < len(members):
         return [members.random_item(rng)[0] for _ in range(count)]
     return rng.choices(list(members), k=count)
 
 
-def distinct_members(members: Members[V], count: int, rng: random.Random) -> list[bytes]:
+def distinct_members(members: Mapping[bytes, V], count: int, rng: random.Random) -> list[bytes]:
     """``count`` different members, or all of them if there are no more."""
     if count >= len(members):
         return list(members)
