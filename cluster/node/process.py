@@ -91,6 +91,9 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD, 20, 100)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # No task of the loop: a second Ctrl-C must be heard also while the loop stands still to save.
+        signal.signal(number, lambda number, _frame: server.stopping.signal(signal.Signals(number).name))
     import trio
 
     return trio.run(_serve, server)
@@ -112,32 +115,30 @@ async def _serve(server: Server) -> int:
         )
     cron = Cron(server)
     server.cron = cron
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            server.nursery = nursery
-            if server.settings.cluster_enabled:
-                try:
-                    await start_cluster(server, nursery)
-                except ConfigError as failure:  # Said here: out of a nursery it would come as a group.
-                    server.log.warning(str(failure))
-                    return 1
-            server.replication_host.follow_configured_master()
-            server.startup_memory_bytes = resident_bytes()
-            # Clients are answered while the data is loaded, if only by LOADING.
-            nursery.start_soon(_watch_signals, server, signals)
-            nursery.start_soon(server.timers.run)
-            nursery.start_soon(server.reactor.run)
-            if not await server.saving.load_at_start():
-                nursery.cancel_scope.cancel()  # Else the bus would go on waiting for the data.
+    async with trio.open_nursery() as nursery:
+        server.nursery = nursery
+        if server.settings.cluster_enabled:
+            try:
+                await start_cluster(server, nursery)
+            except ConfigError as failure:  # Said here: out of a nursery it would come as a group.
+                server.log.warning(str(failure))
                 return 1
-            if not server.exit_requested.is_set():
-                if server.bus is not None:
-                    server.bus.data_loaded()
-                nursery.start_soon(cron.run)
-                server.log.notice("Ready to accept connections")
-            await server.exit_requested.wait()
-            server.reactor.flush()
-            nursery.cancel_scope.cancel()
+        server.replication_host.follow_configured_master()
+        server.startup_memory_bytes = resident_bytes()
+        # Clients are answered while the data is loaded, if only by LOADING.
+        nursery.start_soon(server.timers.run)
+        nursery.start_soon(server.reactor.run)
+        if not await _load(server):
+            nursery.cancel_scope.cancel()  # Else the bus would go on waiting for the data.
+            return 1
+        if not server.exit_requested.is_set():
+            if server.bus is not None:
+                server.bus.data_loaded()
+            nursery.start_soon(cron.run)
+            server.log.notice("Ready to accept connections")
+        await server.exit_requested.wait()
+        server.reactor.flush()
+        nursery.cancel_scope.cancel()
     if server.bus is not None:
         server.bus.close()
     server.reactor.close()
@@ -145,9 +146,20 @@ async def _serve(server: Server) -> int:
     return server.exit_code
 
 
-async def _watch_signals(server: Server, signals: object) -> None:
-    async for number in signals:  # type: ignore[attr-defined]
-        server.stopping.signal(signal.Signals(number).name)
+async def _load(server: Server) -> bool:
+    """Load the data, and heed signals meanwhile; False when the node must not start."""
+    import trio
+
+    async def heed_signals() -> None:
+        while True:
+            await trio.sleep(0.1)
+            server.stopping.check()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heed_signals)
+        loaded = await server.saving.load_at_start()
+        nursery.cancel_scope.cancel()
+    return loaded
 
 
 # The process itself ---------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import attrs
 from cluster import clock
 from cluster.commands.context import Session
 from cluster.errors import CommandError
+from cluster.persistence.snapshot import remove_temp_file
 from cluster.replication.replica import ReplicaState
 from cluster.resp.encode import error
 
@@ -39,6 +40,8 @@ class Stopping:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._options: ShutdownOptions | None = None
+        self._signal: str | None = None
+        """The signal that has asked for the end and was not obeyed yet, or is being obeyed."""
         self._deadline_ms = 0
         self._waiting: list[Session] = []
         """Clients whose SHUTDOWN waits for replicas."""
@@ -88,7 +91,7 @@ class Stopping:
 
     def abort(self) -> bool:
         """SHUTDOWN ABORT; False when none was in progress."""
-        if not self.in_progress:
+        if not self.in_progress and self._signal is None:
             return False
         self._server.log.notice("Shutdown manually aborted.")
         self._cancel()
@@ -100,28 +103,33 @@ class Stopping:
             self._waiting.remove(client)
 
     def check(self) -> None:
-        """Called often: go on when the replicas have caught up or the time is over."""
-        if self.in_progress and (clock.monotonic_ms() >= self._deadline_ms or self._replicas_are_in_step()):
+        """Called often: obey a signal; go on when the replicas have caught up or the time is over."""
+        if self._signal is not None and not self.in_progress:
+            self._obey_signal(self._signal)
+        elif self.in_progress and (clock.monotonic_ms() >= self._deadline_ms or self._replicas_are_in_step()):
             self._finish()
 
     def signal(self, name: str) -> None:
-        """SIGTERM or SIGINT. Ctrl-C while replicas are waited for means: now, whatever is lost."""
+        """SIGTERM or SIGINT has come; :meth:`check` acts on it. The handler: it may run between any two steps.
+
+        Ctrl-C, when something has asked for the end already, means: now, whatever is lost.
+        """
         server = self._server
-        if self.in_progress and name == "SIGINT":
+        if name == "SIGINT" and (self._signal is not None or self.in_progress):
             server.log.warning("You insist... exiting now.")
-            self.remove_pid_file()
+            remove_temp_file(server.settings.dir, os.getpid())
             os._exit(1)
         server.log.warning(f"Received {name} scheduling shutdown...")
-        words = server.settings.shutdown_on_sigterm if name == "SIGTERM" else server.settings.shutdown_on_sigint
+        self._signal = name
+
+    def _obey_signal(self, name: str) -> None:
+        settings = self._server.settings
+        words = settings.shutdown_on_sigterm if name == "SIGTERM" else settings.shutdown_on_sigint
         save = True if "save" in words else False if "nosave" in words else None
-        if self.in_progress:
-            return
-        options = ShutdownOptions(save, "now" in words, "force" in words)
         try:
-            self.begin(options)
+            self.begin(ShutdownOptions(save, "now" in words, "force" in words))
         except CommandError:
-            server.log.warning(f"{name} received but errors trying to shut down the server, check the logs for more"
-                               " information")  # fmt: skip
+            pass  # Said in the log; the next signal is a new attempt.
 
     def _replicas_are_in_step(self) -> bool:
         offset = self._server.replication_state.master_repl_offset
@@ -181,6 +189,7 @@ class Stopping:
 
     def _cancel(self) -> None:
         self._options = None
+        self._signal = None
         self._deadline_ms = 0
         self._server.pause_for_shutdown(paused=False)
         waiting, self._waiting = self._waiting, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 
@@ -309,3 +310,37 @@ def test_the_doctors_speak(node: OurNode) -> None:
         assert client.call("LATENCY", "DOCTOR").startswith(b"Dave, no latency spike was observed")
         client.call("DEBUG", "SLEEP", "0.02")
         assert re.search(rb"^1\. command: 1 latency spikes \(average \d+ms", client.call("LATENCY", "DOCTOR"), re.M)
+
+
+# Signals -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_can_be_taken_back_before_it_is_obeyed(node: OurNode) -> None:
+    with node.raw() as client:
+        client.call("DEBUG", "PAUSE-CRON", 1)
+        node.signal(signal.SIGTERM)
+        eventually(lambda: "Received SIGTERM scheduling shutdown..." in node.log_text())
+        assert client.call("SHUTDOWN", "ABORT") == b"OK"
+        client.call("DEBUG", "PAUSE-CRON", 0)
+        assert "Shutdown manually aborted." in node.log_text()
+        assert str(client.ask("SHUTDOWN", "ABORT")) == "ERR No shutdown in progress."
+
+
+def test_a_second_interrupt_ends_the_last_save(node: OurNode) -> None:
+    with node.raw() as client:
+        client.call("DEBUG", "POPULATE", 100)
+        client.call("CONFIG", "SET", "save", "3600 1", "rdb-key-save-delay", 200_000)
+    node.signal(signal.SIGINT)
+    eventually(lambda: list(node.directory.glob("temp-*.rdb")))
+    node.signal(signal.SIGINT)
+    assert node.wait_exit() == 1
+    assert "You insist... exiting now." in node.log_text()
+    assert not list(node.directory.glob("temp-*.rdb"))
+
+
+def test_flushall_with_save_points_leaves_nothing_to_save() -> None:
+    with OurNode(save="3600 1000") as node:
+        node.call("MSET", "a", 1, "b", 2)
+        node.call("FLUSHALL")
+        assert node.info("persistence")["rdb_changes_since_last_save"] == "0"
+        assert (node.directory / "dump.rdb").exists()
