@@ -1,0 +1,111 @@
+"""Lists, here and in a real server: every reply, what replicas are told, and what is left behind must be the same.
+
+A list of more than one node is cut elsewhere here, so such a value is compared by DEBUG DIGEST-VALUE instead of DUMP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.differential import keyspace, lists, normalise, transactions
+from tests.support.differential.pair import CONNECTIONS, Pair
+from tests.support.differential.vocabulary import Request, keys
+
+pytestmark = pytest.mark.real_redis
+
+Step = Callable[[Pair], object]
+
+
+class ListPair(Pair):
+    """Two servers whose lists may be cut into different nodes."""
+
+    def _compare_database(self, index: int) -> None:
+        observers = [side.observer for side in self.sides]
+        if not self.cluster:
+            for observer in observers:
+                observer.ask(b"SELECT", b"%d" % index)
+        names = [sorted(normalise.elements(observer.ask(b"KEYS", b"*"))) for observer in observers]
+        self.same(f"keys of database {index}", *names)
+        for key in names[0]:
+            asked: list[Request] = [
+                (b"TYPE", key),
+                (b"OBJECT", b"ENCODING", key),
+                (b"LRANGE", key, b"0", b"-1"),
+                (b"DEBUG", b"DIGEST-VALUE", key),
+            ]
+            for words in asked:
+                self.same(f"{words!r} in database {index}", *(observer.ask(*words) for observer in observers))
+
+
+class _Described:
+    """A step that a failing example shows as what it does."""
+
+    def __init__(self, text: str, act: Step) -> None:
+        self._text = text
+        self._act = act
+
+    def __call__(self, pair: Pair) -> object:
+        return self._act(pair)
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _ask(connection: int, request: Request) -> Step:
+    return _Described(f"ask({connection}, {request!r})", lambda pair: pair.ask(connection, request))
+
+
+def _fill(connection: int, name: bytes, key: bytes, first: int, count: int) -> Step:
+    """Enough elements for several nodes."""
+    words = [b"%d" % (number % 40) for number in range(first, first + count)]
+    return _Described(
+        f"fill({name!r}, {key!r}, {first}, {count})", lambda pair: pair.ask(connection, (name, key, *words))
+    )
+
+
+def _exchange(connection: int, source: bytes, target: bytes) -> Step:
+    return _Described(
+        f"exchange_payloads({connection}, {source!r}, {target!r})",
+        lambda pair: pair.exchange_payloads(connection, source, target),
+    )
+
+
+_connections = st.integers(0, CONNECTIONS - 1)
+_asking = st.builds(_ask, _connections, lists.requests)
+_steps = st.lists(
+    st.one_of(
+        _asking,
+        _asking,
+        _asking,
+        _asking,
+        st.builds(_ask, _connections, lists.waiting),
+        st.builds(_ask, _connections, keyspace.requests),
+        st.builds(_ask, _connections, transactions.requests),
+        st.builds(
+            _fill, _connections, st.sampled_from((b"LPUSH", b"RPUSH")), keys, st.integers(0, 300),
+            st.sampled_from((20, 130, 600, 2000)),
+        ),
+        st.builds(_exchange, _connections, keys, keys),
+    ),
+    min_size=1,
+    max_size=30,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=["followed", "cluster"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Both servers: with a replica attached, and in cluster mode."""
+    with ListPair(cluster=request.param == "cluster") as servers:
+        yield servers
+
+
+@given(steps=_steps)
+def test_any_requests_have_the_same_effect(pair: Pair, steps: list[Step]) -> None:
+    pair.begin()
+    for step in steps:
+        step(pair)
+    pair.compare_state()
