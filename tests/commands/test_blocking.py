@@ -9,6 +9,8 @@ import pytest
 from cluster import clock
 from cluster.commands import blocking
 from cluster.errors import CommandError
+from cluster.gossip.state import ClusterHealth, ClusterState, Node, NodeFlags, new_state
+from cluster.slots.hashing import key_slot
 from tests.support.sessions import BenchClient, ServerBench
 from tests.support.wire import encode
 
@@ -226,6 +228,58 @@ def test_a_change_of_the_role_sends_everybody_away(bench: ServerBench) -> None:
     bench.run()
     assert taker.read().startswith(b"-UNBLOCKED force unblock from blocking operation, instance state changed")
     assert taker.closed and not bench.server.blocking
+
+
+@pytest.fixture
+def state(bench: ServerBench) -> ClusterState:
+    """In cluster mode, with every slot here."""
+    state = new_state("a" * 40, 1)
+    state.add_node(Node("b" * 40, NodeFlags.MASTER, ip="10.0.0.2", port=7001, cport=17001))
+    for slot in range(16384):
+        state.assign_slot(slot, state.myself)
+    state.health = ClusterHealth.OK
+    bench.server.cluster = state
+    return state
+
+
+def test_who_waits_for_a_slot_that_goes_is_sent_after_it(
+    bench: ServerBench, client: BenchClient, state: ClusterState
+) -> None:
+    stays, goes, homeless = (waiting(bench, "BLPOP", key, "0") for key in ("a", "b", "c"))
+    bench.server.blocking.redirect()
+    bench.run()
+    assert [taker.read() for taker in (stays, goes, homeless)] == [b"", b"", b""]
+    state.assign_slot(key_slot(b"b"), state.nodes["b" * 40])
+    state.unassign_slot(key_slot(b"c"))
+    bench.server.blocking.redirect()
+    bench.run()
+    assert goes.read() == b"-MOVED %d 10.0.0.2:7001\r\n" % key_slot(b"b")
+    assert homeless.read() == b"-CLUSTERDOWN Hash slot not served\r\n"
+    assert not goes.closed and stays.read() == b""
+    client.ask("RPUSH", "a", "1")
+    assert stays.read() == popped("a", "1")
+
+
+def test_who_waits_when_the_cluster_goes_down_is_told(bench: ServerBench, state: ClusterState) -> None:
+    taker = waiting(bench, "BLMOVE", "{a}", "{a}b", "LEFT", "LEFT", "0")
+    state.set_health(ClusterHealth.FAIL)
+    bench.server.blocking.redirect()
+    bench.run()
+    assert taker.read() == b"-CLUSTERDOWN The cluster is down\r\n"
+
+
+def test_who_waits_in_a_slot_on_its_way_here_goes_on_waiting(
+    bench: ServerBench, client: BenchClient, state: ClusterState
+) -> None:
+    slot, other = key_slot(b"k"), state.nodes["b" * 40]
+    state.assign_slot(slot, other)
+    state.set_importing(slot, other)
+    taker = bench.connect()
+    assert taker.pipeline(("ASKING",), ("BLPOP", "k", "0")) == b"+OK\r\n"
+    bench.server.blocking.redirect()
+    client.pipeline(("ASKING",), ("RPUSH", "k", "1"))
+    assert taker.read() == popped("k", "1")
+    assert taker.ask("GET", "k") == b"-MOVED %d 10.0.0.2:7001\r\n" % slot  # ASKING was for one command.
 
 
 def test_a_move_breaks_the_watch_on_its_target(bench: ServerBench, client: BenchClient) -> None:
