@@ -1,4 +1,4 @@
-"""What replication asks of the server (cluster.replication.host): sessions, snapshots, the link to the master, the role.
+"""What replication asks of the server (cluster.replication.host): sessions, snapshots, the master, the role.
 
 One thin adapter: every decision is in cluster.replication, every mechanism in the reactor, saving.py, replica_link.py.
 """
@@ -32,6 +32,9 @@ class ReplicationHost:
         getattr(self._server.log, level)(text)
 
     # Replicas -----------------------------------------------------------------------------------------------
+
+    def flush_soon(self) -> None:
+        self._server.reactor.request_flush()
 
     def close_replica(self, replica: Replica) -> None:
         self._server.close_session(replica.session)  # type: ignore[arg-type]
