@@ -1,0 +1,98 @@
+"""Housekeeping: periods, failing jobs, active expiry, idle clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cluster import clock
+from cluster.node.cron import Cron
+from cluster.slots.hashing import key_slot
+from tests.support.sessions import ServerBench
+
+
+@pytest.fixture
+def bench() -> Iterator[ServerBench]:
+    with ServerBench() as server:
+        server.server.migrate_connections = _NoConnections()  # type: ignore[assignment]
+        yield server
+
+
+def _fail() -> None:
+    raise ZeroDivisionError
+
+
+class _NoConnections:
+    def close_idle(self, now_ms: int) -> None:
+        pass
+
+
+def _with_jobs(bench: ServerBench, *jobs: tuple[int, object]) -> Cron:
+    cron = Cron(bench.server)
+    cron._jobs = list(jobs)  # type: ignore[arg-type]
+    cron._due_ms = [0] * len(jobs)
+    return cron
+
+
+def test_each_job_has_its_period(bench: ServerBench) -> None:
+    runs: list[str] = []
+    cron = _with_jobs(bench, (100, lambda: runs.append("often")), (1000, lambda: runs.append("seldom")))
+    for now_ms in range(100_000, 103_000, 100):
+        cron.run_due(now_ms)
+    assert runs.count("often") == 30 and runs.count("seldom") == 3
+
+
+def test_a_job_that_raises_is_counted_and_the_others_run(bench: ServerBench) -> None:
+    runs: list[int] = []
+    cron = _with_jobs(bench, (100, _fail), (100, lambda: runs.append(1)))
+    cron.run_due(100_000)
+    assert runs == [1] and bench.server.statistics.internal_errors == 1
+
+
+def _store_expired(bench: ServerBench, count: int) -> None:
+    database = bench.server.keyspace.databases[0]
+    for number in range(count):
+        key = b"%d" % number
+        database.put(key, key_slot(key), b"v")
+        database.set_expiry(key, 1)
+
+
+def test_expired_keys_go_without_anybody_asking_each_replicated_by_itself(bench: ServerBench) -> None:
+    units: list[list[tuple[int, list[bytes]]]] = []
+    bench.server.replicate = units.append  # type: ignore[method-assign, assignment]
+    bench.server.keyspace.followed = True
+    _store_expired(bench, 3)
+    cron = Cron(bench.server)
+    cron.run_due(clock.monotonic_ms())
+    assert len(bench.server.keyspace.databases[0]) == 0
+    assert sorted(units) == [[(0, [b"DEL", b"%d" % number])] for number in range(3)]
+
+
+@pytest.mark.parametrize("obstacle", ["paused", "switched off", "replica"])
+def test_and_stay_while_they_must(bench: ServerBench, obstacle: str) -> None:
+    server = bench.server
+    _store_expired(bench, 3)
+    if obstacle == "paused":
+        server.pause_clients(clock.monotonic_ms() + 60_000, writes_only=True)
+    elif obstacle == "switched off":
+        server.active_expire = False
+    else:
+        server.keyspace.is_replica = True
+    Cron(server).run_due(clock.monotonic_ms())
+    assert len(server.keyspace.databases[0]) == 3
+
+
+def test_idle_clients_go_after_the_timeout_unless_they_wait(bench: ServerBench) -> None:
+    idle, waiting, busy = bench.connect(), bench.connect(), bench.connect()
+    for client in (idle, waiting, busy):
+        assert client.ask("PING") == b"+PONG\r\n"
+    waiting.ask("WAIT", "1", "0")
+    bench.server.settings.timeout = 10
+    now_ms = clock.monotonic_ms()
+    idle.session.last_active_ms = waiting.session.last_active_ms = now_ms - 11_000
+    busy.session.last_active_ms = now_ms - 9_000
+    Cron(bench.server).run_due(now_ms)
+    for client in (idle, waiting, busy):
+        client.read()
+    assert (idle.closed, waiting.closed, busy.closed) == (True, False, False)
