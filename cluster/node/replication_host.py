@@ -1,4 +1,4 @@
-"""What replication asks of the server (cluster.replication.host): sessions, snapshots, the master, the role.
+"""What replication asks of the server (cluster.replication.host): sessions, snapshots, the link to the master, role.
 
 One thin adapter: every decision is in cluster.replication, every mechanism in the reactor, saving.py, replica_link.py.
 """

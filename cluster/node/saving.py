@@ -104,7 +104,7 @@ class Saving:
     def all_data_flushed(self) -> None:
         """FLUSHALL: a snapshot of the old data is worth nothing; with save points, the empty state is saved at once."""
         saver = self.saver
-        if self.disk_snapshot_is_running():
+        if saver.rdb_child_is_running:
             saver.kill_child()
         if self._server.settings.save and not self.child_is_active():
             saver.save()

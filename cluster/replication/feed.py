@@ -26,10 +26,11 @@ from cluster.settings import Settings
 NO_DATABASE = -1
 """The stream has no database selected: the next command is preceded by SELECT."""
 
-PUSH_BYTES_MAX = 16 << 20
+PUSH_BYTES_MAX = 1 << 20
 """How much of the shared stream one connection may hold at a time.
 
-More than any kernel buffer: no replica can take all of it at once, so writability always wakes us for the rest.
+The rest stays shared. If the kernel takes all of it at once there is more right away (``flush_soon``); if it does not,
+its room for more wakes us.
 """
 
 _encode: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
@@ -149,7 +150,7 @@ class ReplicationFeed:
     def _serve_replicas(self, now_ms: int) -> None:
         backlog = self.backlog
         assert backlog is not None
-        moved = False
+        moved = behind = False
         end = backlog.next_offset
         for replica in tuple(self.replicas):
             cursor = replica.cursor
@@ -158,9 +159,13 @@ class ReplicationFeed:
             if self._dropped_for_its_output(replica, now_ms):
                 continue
             if replica.state is ReplicaState.ONLINE and not replica.start_stream_on_ack:
-                moved = self._push_stream(replica, backlog) or moved
+                if self._push_stream(replica, backlog):
+                    moved = True
+                    behind = behind or replica.cursor != end
         if moved:
             backlog.trim(self._slowest_cursor())
+        if behind:
+            self.host.flush_soon()
 
     @staticmethod
     def _push_stream(replica: Replica, backlog: Backlog) -> bool:
@@ -277,7 +282,8 @@ class ReplicationFeed:
     @property
     def buffer_bytes(self) -> int:
         """The memory of the stream that is kept, for the backlog and for all replicas together."""
-        return self.backlog.memory_bytes if self.backlog is not None else 0
+        shared = self.backlog.memory_bytes if self.backlog is not None else 0
+        return shared + sum(replica.session.output_bytes() for replica in self.replicas)
 
     def resize_backlog(self) -> None:
         """CONFIG SET repl-backlog-size."""

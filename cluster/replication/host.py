@@ -58,6 +58,9 @@ class FeedHost(Protocol):
     def log(self, level: LogLevel, text: str) -> None:
         """Write a line to the server's log."""
 
+    def flush_soon(self) -> None:
+        """Have the step before sleeping done again soon: a replica can be given more as soon as it took what it has."""
+
     def close_replica(self, replica: Replica) -> None:
         """Disconnect a replica, dropping what it has not read."""
 

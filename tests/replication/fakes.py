@@ -50,6 +50,7 @@ class FakeHost:
     fork_fails: bool = False
     file_missing: bool = False
     paused: bool = False
+    flush_wanted: bool = False
     holding_still: bool = False
     saved: list[tuple[str, SaveInfo, list[Replica]]] = attrs.field(factory=list)
     replication: Replication | None = None
@@ -60,6 +61,9 @@ class FakeHost:
     @property
     def texts(self) -> list[str]:
         return [text for _, text in self.lines]
+
+    def flush_soon(self) -> None:
+        self.flush_wanted = True
 
     def close_replica(self, replica: Replica) -> None:
         session = replica.session
