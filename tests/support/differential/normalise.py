@@ -75,9 +75,9 @@ _DELETION = b"*2\r\n$3\r\nDEL\r\n"
 
 
 def _with_same_payload(command: bytes) -> bytes:
-    words = elements(command)
-    if words[0].upper() != b"RESTORE":
+    if command.split(b"\r\n", 3)[2].upper() != b"RESTORE":
         return command
+    words = elements(command)
     try:
         words[3] = dump(restore(words[3]))
     except RdbError:
