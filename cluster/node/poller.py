@@ -39,7 +39,7 @@ class SelectorPoller:
         self._selector = selectors.DefaultSelector()
 
     def fileno(self) -> int:
-        return self._selector.fileno()  # type: ignore[attr-defined]
+        return self._selector.fileno()
 
     def register(self, fd: int, mask: int) -> None:
         self._selector.register(fd, _to_selector(mask))
