@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup six-node six-node-status six-node-stop test check format bench clean distclean redis
+.PHONY: help setup six-node six-node-status six-node-stop test compat check format bench clean distclean redis
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ six-node-stop:  ## stop the six nodes, keeping their data
 
 test: $(VENV)/.development redis  ## run all tests, installing Debian's Redis to compare with where that is allowed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+compat: $(VENV)/.development redis  ## compare with redis-server at length: thousands of random request sequences
+	$(BIN)/python -m pytest --hypothesis-profile=compat --timeout=3600 \
+		tests/interop/test_differential*.py tests/interop/test_long_double_interop.py $(PYTEST_ARGS)
 
 check: $(VENV)/.development  ## lint, formatting, types and import directions
 	$(BIN)/ruff check .

@@ -12,6 +12,8 @@ from tests.support.servers import OurNode, RealRedis, in_ci, require_real_redis
 
 # A machine with two cores that also runs a dozen servers says nothing about how long one example may take.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# make compat: many more of the comparisons with a real server.
+settings.register_profile("compat", settings.get_profile("default"), max_examples=3000)
 settings.load_profile("default")
 
 

@@ -133,7 +133,7 @@ def _parse_expire_conditions(words: list[bytes]) -> set[bytes]:
     for word in words:
         condition = word.upper()
         if condition not in (b"NX", b"XX", b"GT", b"LT"):
-            raise CommandError(b"ERR Unsupported option %b" % word)
+            raise CommandError(b"ERR Unsupported option %b" % errors.quoted(word))
         conditions.add(condition)
     if b"NX" in conditions and len(conditions) > 1:
         raise CommandError(b"ERR NX and XX, GT or LT options at the same time are not compatible")

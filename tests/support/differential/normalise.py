@@ -67,7 +67,7 @@ def stream(commands: list[bytes]) -> list[bytes]:
             continue
         ordered += sorted(deletions)
         deletions.clear()
-        ordered.append(_with_same_payload(command))
+        ordered.append(hide_relative_times(_with_same_payload(command)))
     return ordered + sorted(deletions)
 
 

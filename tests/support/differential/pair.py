@@ -291,7 +291,7 @@ class Pair:
         stream = side.feed.read_until(mark)[: -len(mark)]
         side.observer.ask(b"DEL", _MARKER)
         side.feed.read_until(encode(b"DEL", _MARKER))
-        return normalise.stream([normalise.hide_relative_times(command) for command in split_stream(stream)])
+        return normalise.stream(split_stream(stream))
 
     def same(self, what: str, ours: object, theirs: object) -> None:
         """Fail, with everything that led here, when the two differ."""

@@ -1,0 +1,84 @@
+"""Which arguments are keys: a real server is asked about every command it knows, with arguments nobody would send."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.commands import registry
+from cluster.commands.key_positions import InvalidKeys, key_positions, keys_of
+from cluster.commands.registry import Command
+from tests.support.servers import RealRedis
+from tests.support.wire import RawConnection, ReplyError
+
+_RECORDS: list[list[Any]] = json.loads((Path(registry.__file__).parent / "command_table.json").read_bytes())
+_WITH_KEYS = {record[0]: record for record in _RECORDS if record[8]}
+
+_WORDS = st.sampled_from(
+    [*b"k1 k2 k3 0 1 2 3 -1 99 x STORE storedist KEYS BY GET LIMIT STREAMS AUTH AUTH2 COPY WEIGHTS".split(), b""]
+)
+
+
+def _keys(name: str, *arguments: bytes) -> list[bytes]:
+    argv = [name.upper().encode(), *arguments]
+    return [argv[index] for index, _flags in key_positions(Command(_WITH_KEYS[name], None), argv)]
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        ("get k", "k"),
+        ("mset a 1 b 2", "a b"),
+        ("rename a b", "a b"),
+        ("bitop and to a b", "to a b"),
+        ("zunionstore to 2 a b WEIGHTS 1 2", "to a b"),
+        ("eval script 2 a b c", "a b"),
+        ("xread COUNT 1 STREAMS a b 0 0", "a b"),
+        ("sort k BY w_* STORE to", "k to"),
+        ("georadius k 1 2 3 m STORE to", "k to"),
+        ("migrate h 1 k 0 9", "k"),
+    ],
+)
+def test_the_usual_forms(words: str, keys: str) -> None:
+    name, *arguments = words.split()
+    assert _keys(name, *(word.encode() for word in arguments)) == [key.encode() for key in keys.split()]
+
+
+def test_migrate_with_an_empty_key_names_them_behind_keys() -> None:
+    assert _keys("migrate", b"h", b"1", b"", b"0", b"9", b"REPLACE", b"KEYS", b"a", b"b") == [b"a", b"b"]
+
+
+def test_what_makes_no_sense_has_no_keys() -> None:
+    row = Command(_WITH_KEYS["eval"], None)
+    argv = [b"EVAL", b"script", b"5", b"a"]
+    with pytest.raises(InvalidKeys):
+        key_positions(row, argv)
+    assert keys_of(row, argv) == []
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[RawConnection]:
+    with RealRedis() as server, server.raw() as asked:
+        yield asked
+
+
+@pytest.mark.real_redis
+@settings(max_examples=600)
+@given(name=st.sampled_from(sorted(_WITH_KEYS)), arguments=st.lists(_WORDS, max_size=9))
+def test_a_real_server_names_the_same_keys(connection: RawConnection, name: str, arguments: list[bytes]) -> None:
+    row = Command(_WITH_KEYS[name], None)
+    argv = [name.encode(), *arguments]
+    theirs = connection.ask("COMMAND", "GETKEYS", *argv)
+    if not row.accepts(len(argv)):
+        assert isinstance(theirs, ReplyError)
+    elif isinstance(theirs, ReplyError):
+        # Of what is incomplete, routing (getKeysUsingLegacyRangeSpec) may see more keys than COMMAND GETKEYS tells.
+        assert set(keys_of(row, argv)) <= set(arguments)
+    else:
+        assert keys_of(row, argv) == theirs
