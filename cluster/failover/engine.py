@@ -93,7 +93,7 @@ class ClusterEngine:
     def keep_alive(self, now_ms: int) -> list[LocalEffect]:
         """Say that the process is running; notices that it was not. Call before serving clients."""
         clock = self.state.health_clock
-        if now_ms - clock.last_alive_ms < self._ctx.node_timeout_ms:  # Nearly always: once per pass of the reactor.
+        if now_ms - clock.last_alive_ms < health.STALL_MS_MIN:  # Nearly always: once per pass of the reactor.
             clock.last_alive_ms = now_ms
             return []
         self._ctx.now_ms = now_ms

@@ -28,6 +28,8 @@ from cluster.gossip.state import NOTHING_TO_DO, ClusterHealth, Link, Node, NodeF
 from cluster.slots.ranges import is_node_id
 
 HANDSHAKE_TIMEOUT_MS_MIN: Final = 1000
+LATE_TICK_MS_MIN: Final = 300
+"""A tick that is this late after the one before says that this process was held up (they are 100 ms apart)."""
 RANDOM_PING_TICKS: Final = 10
 RANDOM_PING_CANDIDATES: Final = 5
 EPOCH_LIMIT: Final = 1 << 63
@@ -253,7 +255,7 @@ class GossipEngine:
         health.keep_alive(ctx)
         late_ms = ctx.now_ms - state.health_clock.last_tick_ms
         state.health_clock.last_tick_ms = ctx.now_ms
-        if late_ms > ctx.node_timeout_ms // 2:
+        if late_ms > max(ctx.node_timeout_ms // 2, LATE_TICK_MS_MIN):
             failure_detector.forgive_own_lateness(ctx)
         self._tend_links()
         if self.ticks % RANDOM_PING_TICKS == 0:

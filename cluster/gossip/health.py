@@ -24,6 +24,8 @@ REJOIN_DELAY_MS_MIN: Final = 500
 """Bounds of the node timeout as rejoin delay: orders of magnitude above the network's latency, so that a slot table
 that changed meanwhile arrives before the first write is accepted."""
 WRITABLE_DELAY_MS: Final = 2000
+STALL_MS_MIN: Final = 500
+"""However short the node timeout: an election takes longer than this (its fixed delay), and so do some commands."""
 EVIDENCE_DELAY_MS: Final = REJOIN_DELAY_MS_MIN
 """After the majority answered: time for the UPDATE that a peer sends over its own link when it sees our old claims."""
 
@@ -52,6 +54,11 @@ def update_health(ctx: Context) -> None:
     _set_health(ctx, health)
 
 
+def stall_limit_ms(ctx: Context) -> int:
+    """How long this process may stand still before it must doubt what it knows."""
+    return max(ctx.node_timeout_ms, STALL_MS_MIN)
+
+
 def keep_alive(ctx: Context) -> None:
     """Note that the process runs; if it did not for a node timeout, stop serving until the majority was heard.
 
@@ -60,7 +67,7 @@ def keep_alive(ctx: Context) -> None:
     clock = ctx.state.health_clock
     stalled_ms = ctx.now_ms - clock.last_alive_ms
     clock.last_alive_ms = ctx.now_ms
-    if stalled_ms >= ctx.node_timeout_ms:
+    if stalled_ms >= stall_limit_ms(ctx):
         _doubt_everything(ctx, stalled_ms)
 
 

@@ -49,6 +49,20 @@ def test_six_strangers_become_a_cluster(seed: int) -> None:
     assert world.now_ms - 1_000_000 < 5000
 
 
+@pytest.mark.parametrize("node_timeout_ms", [1, 100])
+def test_a_node_timeout_shorter_than_a_tick_still_makes_a_cluster(node_timeout_ms: int) -> None:
+    """redis-server's own tests use 1 ms."""
+    world = given_cluster(1, cluster_node_timeout=node_timeout_ms)
+    world.run(3000)
+    world.check_healed()
+    epochs = [node.state.current_epoch for node in world.nodes]
+
+    world.nodes[0].kill()
+    world.run_until(lambda: serves_all(world), 10_000)
+
+    assert [node.state.current_epoch for node in world.nodes[1:]] > epochs[1:]
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_quiet_cluster_stays_quiet(seed: int) -> None:
     world = given_cluster(seed)
