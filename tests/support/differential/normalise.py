@@ -1,4 +1,4 @@
-"""What two servers may answer differently: the order of keys, how DUMP compresses, times that depend on the clock.
+"""What two servers may answer differently: the order of keys, how DUMP compresses, client ids, the time.
 
 Everything else is compared byte by byte. Relative times in the vocabulary are 100,000 s, so what comes of them is told
 from everything else by its size. Units: ms.
@@ -17,6 +17,9 @@ _RELATIVE_MS = 100_000_000
 _TOLERANCE_MS = 60_000
 
 _NUMBER = re.compile(rb"(?<![0-9.])\d{5,13}(?![0-9.])")
+
+
+_CLIENT_ID = re.compile(rb"(?<=\$2\r\nid\r\n):\d+")
 
 
 def _near(number: int, expected: int) -> bool:
@@ -45,6 +48,8 @@ def reply(request: Request, raw: bytes) -> bytes:
     name = request[0].upper()
     if name == b"KEYS" and raw.startswith((b"*", b"~")):
         return b"".join(sorted(elements(raw)))
+    if name == b"HELLO":
+        return _CLIENT_ID.sub(b"<id>", raw)
     if name == b"DUMP":
         return same_payload(raw)
     if name == b"RANDOMKEY":
