@@ -55,13 +55,13 @@ class BlockingTable:
         self._server = server
         self._keyspace = server.keyspace
         self._end_unit = end_unit
-        self._waiters: dict[tuple[int, bytes], dict[KeyWaiter, None]] = {}
+        self.waiters: dict[tuple[int, bytes], dict[KeyWaiter, None]] = {}
         self._routing_version = -1
         self.ready: dict[tuple[int, bytes], None] = {}
         """What :meth:`serve` must look at, the key that changed first coming first. Always this object."""
 
     def __bool__(self) -> bool:
-        return bool(self._waiters)
+        return bool(self.waiters)
 
     # Waiting --------------------------------------------------------------------------------------------------
 
@@ -69,7 +69,7 @@ class BlockingTable:
         """Park the client until a key is there, or ``deadline_ms`` (None: never) has passed."""
         client = waiter.client
         for key in waiter.keys:
-            self._waiters.setdefault((waiter.database.index, key), {})[waiter] = None
+            self.waiters.setdefault((waiter.database.index, key), {})[waiter] = None
         self._keyspace.observe(self.key_changed)
         client.asking = False  # It was for this command alone.
         self._server.park(
@@ -86,13 +86,13 @@ class BlockingTable:
     def _remove(self, waiter: KeyWaiter) -> None:
         for key in waiter.keys:
             place = (waiter.database.index, key)
-            queue = self._waiters.get(place)
+            queue = self.waiters.get(place)
             if queue is None:
                 continue
             queue.pop(waiter, None)
             if not queue:
-                del self._waiters[place]
-        if not self._waiters:
+                del self.waiters[place]
+        if not self.waiters:
             self._keyspace.unobserve(self.key_changed)
 
     def _release(self, waiter: KeyWaiter, reply: bytes) -> None:
@@ -104,12 +104,12 @@ class BlockingTable:
     def key_changed(self, database: Database, key: bytes) -> None:
         """The observer of the keyspace."""
         place = (database.index, key)
-        if place in self._waiters:
+        if place in self.waiters:
             self.ready[place] = None
 
     def contents_replaced(self, database: Database) -> None:
         """After SWAPDB: every key of the database may be one that is waited for."""
-        for index, key in self._waiters:
+        for index, key in self.waiters:
             if index == database.index and key in database.slots[key_slot(key)]:
                 self.ready[index, key] = None
 
@@ -119,14 +119,14 @@ class BlockingTable:
         while ready:
             place = next(iter(ready))
             del ready[place]
-            if place in self._waiters:
+            if place in self.waiters:
                 self._serve_key(*place)
 
     def _serve_key(self, index: int, key: bytes) -> None:
         database = self._keyspace.databases[index]
         slot = key_slot(key)
         value = database.peek(key, slot)
-        for waiter in list(self._waiters[index, key]):
+        for waiter in list(self.waiters[index, key]):
             if value is None:
                 break
             if type(value) is not waiter.value_type:
@@ -153,11 +153,11 @@ class BlockingTable:
         """In cluster mode, tell those whose keys are no longer served here; to be called from time to time."""
         server = self._server
         cluster = server.cluster
-        if cluster is None or not self._waiters or cluster.routing_version == self._routing_version:
+        if cluster is None or not self.waiters or cluster.routing_version == self._routing_version:
             return
         self._routing_version = cluster.routing_version
         endpoint_type = EndpointType(server.settings.cluster_preferred_endpoint_type)
-        for waiter in {waiter: None for queue in self._waiters.values() for waiter in queue}:
+        for waiter in {waiter: None for queue in self.waiters.values() for waiter in queue}:
             outcome = route_blocked(
                 cluster, waiter.keys[0], is_readonly_session=waiter.client.readonly, is_write=waiter.is_write
             )

@@ -111,8 +111,7 @@ def _sort_keys(argv: list[bytes]) -> Positions:
     while index < len(argv):
         word = argv[index].upper()
         if word == b"STORE" and index + 1 < len(argv):
-            store = index + 1
-            index += 1
+            store = index + 1  # Its argument is looked at again: it may itself be a STORE.
         index += 1 + skip.get(word, 0)
     if store is not None:
         positions.append((store, ["OW", "update"]))

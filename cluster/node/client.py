@@ -25,6 +25,8 @@ class Client(Session):
         "fd",
         "parser",
         "read_bytes",
+        "receive_bytes",
+        "send_bytes",
         "sock",
         "soft_limit_since_ms",
         "unsent",
@@ -37,6 +39,8 @@ class Client(Session):
         super().__init__(server, session_id)
         self.sock = sock
         self.fd = sock.fileno()
+        self.receive_bytes = sock.recv
+        self.send_bytes = sock.send
         self.parser = FastParser(limits)
         self.read_bytes = 16384
         """Size of the next read; grows while a client sends bulk data."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from cluster import clock, errors
@@ -46,6 +47,8 @@ class Dispatcher:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._keyspace = server.keyspace
+        self._find = server.commands.by_spelling.get
         self._fast_slots = _ALL_SLOTS
         self._fast_slots_version = -1
         self._depth = 0
@@ -54,9 +57,17 @@ class Dispatcher:
 
     def receive(self, client: Client, data: bytes) -> None:
         """Run everything that ``data`` completes; replies are added to ``client.out``."""
-        client.last_active_ms = self._server.now_ms
+        server = self._server
+        client.last_active_ms = server.now_ms
         parser = client.parser
-        if client.parked is not None:
+        if client.plain:
+            requests = parser.feed(data)
+            if len(requests) == 1 and server.plain and self._run_alone(client, requests[0]):
+                if not parser.pending:
+                    return
+            elif requests:
+                self.run_requests(client, requests)
+        elif client.parked is not None:
             parser.receive(data)
         elif client.authenticated:
             requests = parser.feed(data)
@@ -113,7 +124,7 @@ class Dispatcher:
         fast_slots = self.fast_slots()
         accepts_writes = server.accepts_writes
         ready = server.blocking.ready
-        is_attended = keyspace.followed or bool(server.blocking)
+        is_attended = keyspace.followed or bool(server.blocking.waiters)
         out = client.out
         clock_ns = time.perf_counter_ns
         tracks_latency = server.settings.latency_tracking
@@ -194,6 +205,50 @@ class Dispatcher:
                 if each_ns >= server.slow_us * 1000:
                     self._note_slow(client, running, requests[index - 1], each_ns // 1000)
         return index
+
+    def _run_alone(self, client: Client, argv: list[bytes]) -> bool:
+        """:meth:`_run_quick` for a read that held one request, as most do; False if it must take the longer way."""
+        server = self._server
+        row = self._find(argv[0])
+        if row is None or not row.quick:
+            return False
+        if len(argv) != row.arity and not row.accepts(len(argv)):
+            return False
+        if row.single_key:
+            cluster = server.cluster
+            if cluster is not None and cluster.routing_version != self._fast_slots_version:
+                self.fast_slots()
+            slot = key_slot(argv[1])
+            if not self._fast_slots[slot]:
+                return False
+            client.slot = slot
+        elif row.has_keys and not self._share_a_fast_slot(client, row, argv, self.fast_slots()):
+            return False
+        keyspace = self._keyspace
+        if row.is_write and (keyspace.followed or server.blocking.waiters or not server.accepts_writes):
+            return False
+        began_ns = perf_counter_ns()
+        try:
+            reply = row.handler(client, argv)  # type: ignore[misc]
+        except CommandError as refusal:
+            reply = self._refuse(row, refusal)
+        except Exception:
+            reply = self._report_bug(client, argv)
+        elapsed_ns = perf_counter_ns() - began_ns
+        if reply is not None:
+            client.out.append(reply)
+        if keyspace.effects:
+            self.end_unit()
+        row.calls += 1
+        row.usec += elapsed_ns // 1000
+        if server.settings.latency_tracking:
+            row.latencies[elapsed_ns.bit_length()] += 1
+        client.last_command = row.name
+        server.statistics.commands += 1
+        # Less than a millisecond is nowhere slow: see Server.plain and latency-monitor-threshold.
+        if elapsed_ns > 1_000_000 and elapsed_ns >= server.slow_us * 1000:
+            self._note_slow(client, row, argv, elapsed_ns // 1000)
+        return True
 
     def _note_slow(self, client: Client, row: Command, shown: list[bytes], elapsed_us: int) -> None:
         """A command lasted long enough for LATENCY, the slow log, or both."""

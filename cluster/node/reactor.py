@@ -31,7 +31,8 @@ READ_BYTES_MAX = 1024 * 1024
 """Only for the inside of one big value: a read of requests must not keep the others waiting."""
 SEND_BYTES_MAX = 1024 * 1024
 """What one client is sent before the others get their turn."""
-EVENTS_MAX = 512
+EVENTS_MAX = 256
+SHORT_READ_BYTES = 256
 PASS_NS = 2_000_000
 """When a pass begins no further client; who is left comes first in the next one."""
 YIELD_AFTER_NS = 2_000_000
@@ -103,6 +104,8 @@ class Reactor:
         server.begin_pass()
         self._in_pass = True
         clients = self._clients
+        to_write = self._to_write
+        receive = server.dispatcher.receive
         received = 0
         clock_ns = time.perf_counter_ns
         ends_ns = clock_ns() + PASS_NS
@@ -113,37 +116,36 @@ class Reactor:
                 if fd in self._listeners:
                     self._accept(self._listeners[fd])
                 continue
-            if mask & WRITE:
-                self._send_unsent(client)
-            if mask & ~WRITE and not client.closed:
-                received += self._read(client)
-            if clock_ns() > ends_ns:
+            if mask != READ:
+                if mask & WRITE:
+                    self._send_unsent(client)
+                if client.closed or not mask & ~WRITE:
+                    continue
+            try:
+                data = client.receive_bytes(client.read_bytes)
+            except BlockingIOError:
+                continue
+            except OSError:
+                self.disconnect(client)
+                continue
+            size = len(data)
+            if size == 0:
+                self.disconnect(client)
+                continue
+            received += size
+            receive(client, data)
+            if size >= client.read_bytes or client.read_bytes != READ_BYTES_MIN:
+                client.read_bytes = min(max(client.parser.missing_bulk_bytes, READ_BYTES_MIN), READ_BYTES_MAX)
+            if client.out and not client.write_scheduled:
+                client.write_scheduled = True
+                to_write.append(client)
+            # Short reads are short work, and there are at most EVENTS_MAX of them.
+            if size > SHORT_READ_BYTES and clock_ns() > ends_ns:
                 break
         server.statistics.net_input_bytes += received
         self._in_pass = False
         self.flush()
         return list(waiting)
-
-    def _read(self, client: Client) -> int:
-        """One read from a ready client, and everything that it asked for; returns the bytes read."""
-        try:
-            data = client.sock.recv(client.read_bytes)
-        except BlockingIOError:
-            return 0
-        except OSError:
-            self.disconnect(client)
-            return 0
-        size = len(data)
-        if size == 0:
-            self.disconnect(client)
-            return 0
-        self._server.dispatcher.receive(client, data)
-        if size >= READ_BYTES_MIN or client.read_bytes != READ_BYTES_MIN:
-            client.read_bytes = min(max(client.parser.missing_bulk_bytes, READ_BYTES_MIN), READ_BYTES_MAX)
-        if client.out and not client.write_scheduled:
-            client.write_scheduled = True
-            self._to_write.append(client)
-        return size
 
     # Writing ------------------------------------------------------------------------------------------------
 
@@ -168,7 +170,8 @@ class Reactor:
         sent_total = 0
         # Sending may close a client, whose observers may write to others: go on until nothing is left.
         while self._to_write:
-            batch, self._to_write = self._to_write, []
+            batch = self._to_write.copy()
+            self._to_write.clear()
             for client in batch:
                 client.write_scheduled = False
                 if client.closed:
@@ -180,7 +183,7 @@ class Reactor:
                 data = out[0] if len(out) == 1 else b"".join(out)
                 out.clear()
                 try:
-                    sent = client.sock.send(data)
+                    sent = client.send_bytes(data)
                 except BlockingIOError:
                     sent = 0
                 except OSError:
