@@ -82,6 +82,12 @@ class FastParser(RequestParser):
                         break
                     requests.append([arg0, arg1])
                     start += 5
+                elif count == b"*1":
+                    _, size0, arg0 = pieces[start : start + 3]
+                    if headers[len(arg0)] != size0:
+                        break
+                    requests.append([arg0])
+                    start += 3
                 elif count in ARGUMENT_COUNTS:
                     end = start + 1 + 2 * ARGUMENT_COUNTS[count]
                     arguments = pieces[start + 2 : end : 2]
