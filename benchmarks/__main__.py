@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +32,13 @@ def main() -> int:
         return 1
 
     chosen = {name: run for name, run in measurements(options.quick).items() if name in (options.only or sections)}
+    load_before, _, _ = os.getloadavg()
     measured = []
     for number, (name, run) in enumerate(chosen.items(), 1):
         measured.append(run(progress_for(f"[{number}/{len(chosen)} {name}]")))
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     command = " ".join(["python -m benchmarks", *sys.argv[1:]]) if sys.argv[1:] else "make bench"
-    text = report.markdown(measured, command, when)
+    text = report.markdown(measured, command, when, load_before)
     print(text)
     output = options.output or (None if options.only or options.quick else RESULTS)
     if output:

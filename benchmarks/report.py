@@ -13,8 +13,8 @@ from benchmarks.figures import Row, Samples, Section
 WORDS = {True: "met", False: "**missed**", None: ""}
 
 
-def markdown(sections: Iterable[Section], command: str, when: str) -> str:
-    """The whole report."""
+def markdown(sections: Iterable[Section], command: str, when: str, load_before: float) -> str:
+    """The whole report. `load_before` is the machine's one-minute load when the run began."""
     parts = [
         "# Results",
         "",
@@ -22,6 +22,7 @@ def markdown(sections: Iterable[Section], command: str, when: str) -> str:
         "with the same settings. Figures are medians; the spread (lowest to highest repetition) stands behind them.",
         "",
         *machine(),
+        f"| load before | {load_before:.1f} |",
     ]
     for section in sections:
         parts += ["", f"## {section.title}", "", f"`{section.command}`", ""]
