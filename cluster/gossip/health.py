@@ -34,15 +34,20 @@ def update_health(ctx: Context) -> None:
     """Evaluate the cluster's health anew."""
     state, clock = ctx.state, ctx.state.health_clock
     state.todo &= ~Todo.UPDATE_STATE
-    clock.first_evaluated_ms = clock.first_evaluated_ms or ctx.now_ms
     is_master = state.myself.is_master
-    if is_master and state.health is ClusterHealth.FAIL and ctx.age_ms(clock.first_evaluated_ms) < WRITABLE_DELAY_MS:
+    voters = [node for node in state.nodes.values() if node.is_master and node.slot_count]
+    if not clock.first_evaluated_ms:
+        clock.first_evaluated_ms = ctx.now_ms
+        # Both delays protect slots that were this node's in a cluster which may have moved on. A node that starts
+        # without knowing any owner of slots never had such a past.
+        clock.is_newborn = not voters
+    is_young = not clock.is_newborn and ctx.age_ms(clock.first_evaluated_ms) < WRITABLE_DELAY_MS
+    if is_master and state.health is ClusterHealth.FAIL and is_young:
         return
 
-    voters = [node for node in state.nodes.values() if node.is_master and node.slot_count]
     state.size = len(voters)
     in_majority = sum(not node.is_suspected for node in voters) >= state.quorum
-    if not in_majority:
+    if not in_majority and (voters or not clock.is_newborn):
         clock.among_minority_ms = ctx.now_ms
     health = ClusterHealth.OK if in_majority and _is_covered(ctx) else ClusterHealth.FAIL
     if health is state.health:

@@ -230,6 +230,8 @@ class HealthClock:
     """What the ok/fail verdict remembers between evaluations. Owned by gossip/health.py."""
 
     first_evaluated_ms: int = 0
+    is_newborn: bool = False
+    """At the first evaluation no owner of any slot was known: there is no past that could have been overtaken."""
     among_minority_ms: int = 0
     """The last time fewer than a majority of masters were in reach."""
     evidence_since_ms: int = 0
