@@ -103,6 +103,8 @@ class ReplicaLink:
     async def _run(self) -> None:
         try:
             with self._scope:
+                # The role may change again before this task has its first turn, and at every wait after that.
+                await trio.lowlevel.checkpoint_if_cancelled()
                 await self._follow()
         finally:
             self._closed = True
@@ -119,6 +121,7 @@ class ReplicaLink:
         if sock is None:
             return
         self._socket = sock
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._handshake = MasterHandshake(self._options())
         await self._perform(self._handshake.connected())
         self._show_progress()

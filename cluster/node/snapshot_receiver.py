@@ -96,7 +96,7 @@ class FileReceiver:
         step = "Failed trying to sync the temp DB to disk in MASTER <-> REPLICA synchronization"
         try:
             # Before anybody is told LOADING: a small data set is then loaded in one turn, as in Redis, unseen.
-            await trio.to_thread.run_sync(file.sync)
+            await file.sync()
             server.replication.attach_to_new_history()
             server.log.notice("MASTER <-> REPLICA sync: Flushing old data")
             self._loading = True
@@ -308,9 +308,18 @@ class _TemporaryFile:
         while view:
             view = view[os.write(self._descriptor, view) :]
 
-    def sync(self) -> None:
-        """Make the content durable. Runs in a thread: it may take long."""
-        os.fsync(self._descriptor)
+    async def sync(self) -> None:
+        """Make the content durable, in a thread: it may take long.
+
+        Meanwhile the link may be ended and the file discarded: the thread has a descriptor of its own, and who was
+        cancelled does not come back from here.
+        """
+        descriptor = os.dup(self._descriptor)
+        try:
+            await trio.to_thread.run_sync(os.fsync, descriptor)
+        finally:
+            os.close(descriptor)
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     def rename_to(self, name: str) -> str:
         """Give the complete file its final name, durably; returns the path."""
