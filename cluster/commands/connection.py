@@ -1,8 +1,7 @@
 """Commands about the connection itself: PING, HELLO, AUTH, SELECT, RESET, CLIENT … (networking.c, acl.c, db.c).
 
-The one user is ``default``, with requirepass for password. CLIENT SETINFO is of Redis 7.2: the clients of today send it
-on every connection. Client-side caching is not there: CLIENT TRACKING ON is refused, and everything else about tracking
-answers as for a client that does not use it.
+CLIENT SETINFO is of Redis 7.2: the clients of today send it on every connection. Client-side caching is not there:
+CLIENT TRACKING ON is refused, and everything else about tracking answers as for a client that does not use it.
 """
 
 from __future__ import annotations
@@ -12,6 +11,9 @@ from collections.abc import Callable, Iterable
 import attrs
 
 from cluster import REDIS_VERSION, clock, errors
+from cluster.acl.access import DEFAULT_NAME
+from cluster.acl.checks import Reason
+from cluster.acl.users import User
 from cluster.commands.arguments import parse_integer
 from cluster.commands.context import UNBLOCKABLE, Session
 from cluster.commands.keys import help_reply
@@ -36,7 +38,6 @@ from cluster.resp.encode import (
     simple,
 )
 
-_DEFAULT_USER = "default"
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _UNBLOCKED = b"UNBLOCKED client unblocked via CLIENT UNBLOCK"
 _TYPES = {
@@ -100,7 +101,7 @@ def reset(client: Session, argv: list[bytes]) -> bytes:
     client.asking = client.readonly = False
     if client.reply_mode != b"skipping":
         client.reply_mode = b"on"
-    client.user = _DEFAULT_USER
+    client.user = server.acl.default
     server.set_authenticated(client, authenticated=not server.requires_authentication())
     return simple(b"RESET")
 
@@ -108,23 +109,15 @@ def reset(client: Session, argv: list[bytes]) -> bytes:
 # Who is there ---------------------------------------------------------------------------------------------------
 
 
-def _authenticate(client: Session, user: bytes, password: bytes) -> None:
-    """Log the client in. Raises CommandError, and leaves everything as it was, when the password is wrong."""
-    if user != _DEFAULT_USER.encode() or not _is_password(client, password):
+def _authenticate(client: Session, argv: list[bytes], name: bytes, password: bytes) -> None:
+    """Log the client in. Raises CommandError, and leaves everything as it was, when that is refused."""
+    server = client.server
+    user = server.acl.authenticate(name, password)
+    if user is None:
+        server.note_denial(client, Reason.AUTH, argv[0], user_name=name)
         raise CommandError(errors.WRONGPASS)
-    client.user = _DEFAULT_USER
-    client.server.set_authenticated(client, authenticated=True)
-
-
-def _is_password(client: Session, password: bytes) -> bool:
-    """Takes as long for a nearly right password as for any other, whatever its length."""
-    from hashlib import sha256
-    from hmac import compare_digest
-
-    if not client.server.requires_authentication():
-        return True
-    required = client.server.settings.requirepass.encode("utf-8", "surrogateescape")
-    return compare_digest(sha256(password).digest(), sha256(required).digest())
+    client.user = user
+    server.set_authenticated(client, authenticated=True)
 
 
 @command("auth")
@@ -133,9 +126,9 @@ def auth(client: Session, argv: list[bytes]) -> bytes:
         raise CommandError(errors.SYNTAX)
     client.redact(argv, *range(1, len(argv)))
     if len(argv) == 3:
-        _authenticate(client, argv[1], argv[2])
-    elif client.server.requires_authentication():
-        _authenticate(client, _DEFAULT_USER.encode(), argv[1])
+        _authenticate(client, argv, argv[1], argv[2])
+    elif not client.server.acl.default.nopass:
+        _authenticate(client, argv, DEFAULT_NAME, argv[1])
     else:
         raise CommandError(
             b"ERR AUTH <password> called without any password configured for the default user. Are you sure your "
@@ -158,7 +151,7 @@ def hello(client: Session, argv: list[bytes]) -> bytes:
         option, more = argv[position].upper(), len(argv) - position - 1
         if option == b"AUTH" and more >= 2:
             client.redact(argv, position + 1, position + 2)
-            _authenticate(client, argv[position + 1], argv[position + 2])
+            _authenticate(client, argv, argv[position + 1], argv[position + 2])
             position += 3
         elif option == b"SETNAME" and more >= 1:
             _set_name(client, argv[position + 1])
@@ -272,7 +265,7 @@ class _KillFilter:
     address: str | None = None
     local_address: str | None = None
     client_type: str | None = None
-    user: str | None = None
+    user: User | None = None
     client_id: int | None = None
     skip_me: bool = True
 
@@ -282,39 +275,38 @@ class _KillFilter:
             and self.local_address in (None, session.local_address)
             and self.client_type in (None, session.client_type())
             and self.client_id in (None, session.id)
-            # Our master acts as no user.
-            and (self.user is None or (self.user == session.user and not session.is_master_link))
+            and self.user in (None, session.user)
         )
 
 
-def _set_skip_me(wanted: _KillFilter, value: bytes) -> None:
+def _set_skip_me(client: Session, wanted: _KillFilter, value: bytes) -> None:
     if value.lower() not in (b"yes", b"no"):
         raise CommandError(errors.SYNTAX)
     wanted.skip_me = value.lower() == b"yes"
 
 
-def _set_user(wanted: _KillFilter, value: bytes) -> None:
-    if value != _DEFAULT_USER.encode():
+def _set_user(client: Session, wanted: _KillFilter, value: bytes) -> None:
+    wanted.user = client.server.acl.find(value)
+    if wanted.user is None:
         raise CommandError(b"ERR No such user '%b'" % errors.quoted(value))
-    wanted.user = _DEFAULT_USER
 
 
-def _set_id(wanted: _KillFilter, value: bytes) -> None:
+def _set_id(client: Session, wanted: _KillFilter, value: bytes) -> None:
     message = b"ERR client-id should be greater than 0"
     wanted.client_id = parse_integer(value, message)
     if wanted.client_id < 1:
         raise CommandError(message)
 
 
-def _set_type(wanted: _KillFilter, value: bytes) -> None:
+def _set_type(client: Session, wanted: _KillFilter, value: bytes) -> None:
     wanted.client_type = _client_type(value)
 
 
-def _set_address(wanted: _KillFilter, value: bytes) -> None:
+def _set_address(client: Session, wanted: _KillFilter, value: bytes) -> None:
     wanted.address = _address(value)
 
 
-def _set_local_address(wanted: _KillFilter, value: bytes) -> None:
+def _set_local_address(client: Session, wanted: _KillFilter, value: bytes) -> None:
     wanted.local_address = _address(value)
 
 
@@ -322,7 +314,7 @@ def _address(value: bytes) -> str:
     return value.decode("utf-8", "surrogateescape")
 
 
-_KILL_OPTIONS: dict[bytes, Callable[[_KillFilter, bytes], None]] = {
+_KILL_OPTIONS: dict[bytes, Callable[[Session, _KillFilter, bytes], None]] = {
     b"id": _set_id,
     b"type": _set_type,
     b"addr": _set_address,
@@ -344,7 +336,7 @@ def client_kill(client: Session, argv: list[bytes]) -> bytes:
             setter, value = _KILL_OPTIONS.get(option.lower()), next(words, None)
             if setter is None or value is None:
                 raise CommandError(errors.SYNTAX)
-            setter(wanted, value)
+            setter(client, wanted, value)
     server = client.server
     killed = [
         session

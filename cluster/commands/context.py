@@ -19,6 +19,9 @@ from cluster.resp.encode import RESP2, Encoder
 from cluster.settings import Settings
 
 if TYPE_CHECKING:
+    from cluster.acl.access import AccessControl
+    from cluster.acl.checks import Reason
+    from cluster.acl.users import User
     from cluster.commands.blocking import BlockingTable
     from cluster.commands.registry import Command, CommandTable
     from cluster.commands.transactions import WatchTable
@@ -128,7 +131,7 @@ class Session:
         self.name = b""
         self.lib_name = b""
         self.lib_version = b""
-        self.user = "default"
+        self.user: User = server.acl.default
         self.authenticated = False
         self.asking = False
         self.readonly = False
@@ -197,6 +200,7 @@ class Session:
         """Decide again whether requests may take the hot path; call after changing any state named here."""
         self.plain = (
             self.authenticated
+            and self.user.is_unrestricted
             and self.transaction is None
             and not self.asking
             and not self.readonly
@@ -245,6 +249,8 @@ class ServerContext(ABC):
     """cluster.node.config.Config: get/set/rewrite of directives."""
     keyspace: Keyspace
     commands: CommandTable
+    acl: AccessControl
+    """Users and what they may do; its ``check`` is the one question."""
     watches: WatchTable
     blocking: BlockingTable
     """Clients that wait for keys."""
@@ -316,11 +322,17 @@ class ServerContext(ABC):
 
     @abstractmethod
     def set_authenticated(self, session: Any, *, authenticated: bool) -> None:
-        """Log a client in or out, the parser's limits included."""
+        """Log a client in or out (as ``session.user``, to be set before), the parser's limits included."""
 
     @abstractmethod
     def requires_authentication(self) -> bool:
-        """Whether a client that has not authenticated is refused: only while there is a password."""
+        """Whether a client that has not authenticated is refused: while the default user has a password, or is off."""
+
+    @abstractmethod
+    def note_denial(
+        self, session: Session, reason: Reason, subject: bytes, *, context: str = "", user_name: bytes | None = None
+    ) -> None:
+        """An entry for ACL LOG; ``context`` as it shows there, by default toplevel or, while MULTI queues, multi."""
 
     @abstractmethod
     def is_subscriber(self, session: Session) -> bool:

@@ -42,6 +42,14 @@ def keys_of(row: Command, argv: list[bytes]) -> list[bytes]:
         return []
 
 
+def key_positions_or_none(row: Command, argv: list[bytes]) -> Positions:
+    """:func:`key_positions`; empty when the arguments make no sense."""
+    try:
+        return key_positions(row, argv)
+    except InvalidKeys:
+        return []
+
+
 def _begin(search: dict[str, Any], argv: list[bytes]) -> int | None:
     """Index of the first argument that the spec covers."""
     kind, spec = search["type"], search["spec"]

@@ -225,11 +225,12 @@ class CommandTable:
 
 def recorded_names() -> Iterator[bytes]:
     """The names that Redis knows, with or without a handler here: what rename-command may name."""
-    for record in _read_records():
+    for record in read_records():
         yield record[0].encode()
 
 
-def _read_records() -> list[list[Any]]:
+def read_records() -> list[list[Any]]:
+    """The reference's commands, each with its subcommands: what rules of the ACL may name."""
     records: list[list[Any]] = json.loads((Path(__file__).parent / "command_table.json").read_bytes())
     return records
 
@@ -239,7 +240,7 @@ def load_command_table() -> CommandTable:
     for module in _HANDLER_MODULES:
         if importlib.util.find_spec(module) is not None:
             importlib.import_module(module)
-    records = _read_records()
+    records = read_records()
     known = dict(_handlers)
     rows = [row for record in records if (row := _build_row(record, known)) is not None]
     if known:

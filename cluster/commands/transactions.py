@@ -11,7 +11,7 @@ from cluster.commands.context import ServerContext, Session, Transaction
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace.database import Database
-from cluster.resp.encode import OK, array
+from cluster.resp.encode import OK, array, error
 from cluster.slots.hashing import key_slot
 
 
@@ -140,13 +140,21 @@ def exec_(client: Session, argv: list[bytes]) -> bytes:
         return client.proto.null_array
     # Watches go first, so that nothing the queue does costs a look at them.
     unwatch_all(client)
+    server = client.server
     client.in_exec = True
     client.transaction = None
     replies = []
     try:
         for row, queued in transaction.queue:
             client.slot = key_slot(queued[1]) if row.single_key else client.slot
-            reply = client.server.run(client, row, queued)
+            # Rules may have changed since the command was queued, and change while the queue runs.
+            denial = server.acl.check(client.user, row, queued)
+            if denial is not None:
+                server.note_denial(client, denial.reason, denial.subject(queued), context="multi")
+                server.statistics.count_error(denial.exec_text())
+                replies.append(error(denial.exec_text()))
+                continue
+            reply = server.run(client, row, queued)
             replies.append(b"" if reply is None else reply)
     finally:
         client.in_exec = False

@@ -437,7 +437,11 @@ class Dispatcher:
         return CommandError(message)
 
     def _check_permission(self, client: Client, row: Command, argv: list[bytes]) -> None:
-        """ACL: with only the default user, everybody who is authenticated may do everything."""
+        """ACL: what the client's user may not run, and not run on these keys and channels, is refused and logged."""
+        denial = self._server.acl.check(client.user, row, argv)
+        if denial is not None:
+            self._server.note_denial(client, denial.reason, denial.subject(argv))
+            raise self._rejected(row, denial.gate_text())
 
     def _redirect(self, client: Client, row: Command, argv: list[bytes], *, is_exec: bool) -> None:
         """Cluster mode: refuse what another node serves (never to our master). Sets ``client.slot`` in any mode."""

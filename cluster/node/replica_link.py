@@ -350,6 +350,7 @@ class ReplicaLink:
         assert master is not None
         session = server.new_client(self._socket)
         session.is_master_link = True
+        session.user = server.acl.superuser
         session.write_scheduled = True  # Replies to a master go nowhere; the reactor does not know this socket.
         server.set_authenticated(session, authenticated=True)
         if 0 <= master.database < len(server.keyspace.databases):

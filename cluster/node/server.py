@@ -21,13 +21,17 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from cluster import clock, errors
+from cluster.acl.access import AccessControl
+from cluster.acl.checks import Reason
 from cluster.commands.blocking import BlockingTable
 from cluster.commands.context import Parked, ServerContext, Session
-from cluster.commands.registry import Command, Flag, load_command_table
+from cluster.commands.key_positions import key_positions_or_none
+from cluster.commands.registry import Command, Flag, load_command_table, read_records
 from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
 from cluster.gossip.sockets import prepare_connection
 from cluster.keyspace.database import Keyspace
+from cluster.node.access_host import AccessHost
 from cluster.node.client import Client
 from cluster.node.client_info import describe
 from cluster.node.dispatch import Dispatcher
@@ -85,6 +89,8 @@ class Server(ServerContext):
         self.keyspace = Keyspace(1 if self.settings.cluster_enabled else self.settings.databases)
         self.keyspace.now_ms = clock.unix_ms()
         self.commands = load_command_table()
+        self.acl = AccessControl(self.settings, read_records, key_positions_or_none)
+        self.access = AccessHost(self)
         register_collections(self.settings)
         self.statistics = Statistics()
         self.meters = {name: RateMeter() for name in ("commands", "input", "output", "input_repl", "output_repl")}
@@ -130,7 +136,6 @@ class Server(ServerContext):
         """True when any ordinary client may take the hot path."""
         self.accepts_writes = False
         """True when the hot path may run commands that write."""
-        config.on_change("requirepass", self._password_changed)
         self.refresh_plain()
 
     # Passes -------------------------------------------------------------------------------------------------
@@ -190,7 +195,7 @@ class Server(ServerContext):
         bus_links = self.bus.connection_count() if self.bus is not None else 0
         if connected + bus_links >= self.settings.maxclients:
             return _MAX_CLIENTS if self.cluster is None else _MAX_CLIENTS_IN_CLUSTER
-        if self.settings.protected_mode and not self.settings.requirepass and sock.family != socket.AF_UNIX:
+        if self.settings.protected_mode and self.acl.default.nopass and sock.family != socket.AF_UNIX:
             try:
                 peer = ipaddress.ip_address(sock.getpeername()[0].split("%")[0])
             except (OSError, ValueError):
@@ -214,7 +219,7 @@ class Server(ServerContext):
         client.address = _address_of(sock, self.settings.unixsocket, peer=True)
         client.local_address = _address_of(sock, self.settings.unixsocket, peer=False)
         client.created_ms = client.last_active_ms = clock.monotonic_ms()
-        self.set_authenticated(client, authenticated=not self.settings.requirepass)
+        self.set_authenticated(client, authenticated=self.acl.default.needs_no_password)
         self.sessions[client.id] = client
         self.statistics.connections_received += 1
         return client
@@ -226,12 +231,12 @@ class Server(ServerContext):
         client.refresh_plain()
 
     def requires_authentication(self) -> bool:
-        return bool(self.settings.requirepass)
+        return not self.acl.default.needs_no_password
 
-    def _password_changed(self) -> None:
-        """Who is logged in stays so; without a password, who is not needs no AUTH either, for as long as it lasts."""
-        for client in self.sessions.values():
-            self.set_authenticated(client, authenticated=client.authenticated)
+    def note_denial(
+        self, session: Session, reason: Reason, subject: bytes, *, context: str = "", user_name: bytes | None = None
+    ) -> None:
+        self.access.note_denial(session, reason, subject, context=context, user_name=user_name)
 
     def client_gone(self, client: Client) -> None:
         """The reactor closed the connection: leave every place where the session is known."""

@@ -12,7 +12,6 @@ from typing import Any
 import hiredis
 import pytest
 
-from cluster.commands.connection import _is_password
 from cluster.gossip.state import new_state
 from cluster.resp.encode import RESP2, RESP3
 from tests.support.sessions import BenchClient, ServerBench
@@ -248,9 +247,9 @@ def test_passwords_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("hmac.compare_digest", compare)
 
-    assert not _is_password(locked.connect().session, PASSWORD.encode())
-    assert not _is_password(locked.connect().session, b"")
-    assert seen == [(32, 32)] * 2
+    assert locked.server.acl.authenticate(b"default", PASSWORD.encode()) is None
+    assert locked.server.acl.authenticate(b"default", b"") is None
+    assert seen == [(64, 64)] * 2
 
 
 def test_requirepass_changes_what_new_clients_need(bench: ServerBench, client: BenchClient) -> None:
@@ -308,7 +307,7 @@ def test_reset_makes_a_new_connection_of_an_old_one(bench: ServerBench, client: 
 
     assert client.ask("RESET") == b"+RESET\r\n"
 
-    assert (session.proto, session.db.index, session.name, session.user) == (RESP2, 0, b"", "default")
+    assert (session.proto, session.db.index, session.name, session.user.name) == (RESP2, 0, b"", b"default")
     assert not (session.readonly or session.asking or session.is_monitor or session.watching)
     assert session.no_evict
     assert client.ask("EXEC") == b"-ERR EXEC without MULTI\r\n"
@@ -415,6 +414,7 @@ def test_client_list_by_type_and_id(bench: ServerBench, client: BenchClient) -> 
     other, monitor, master = (bench.connect() for _ in range(3))
     bench.server.monitors.add(monitor.session)
     master.session.is_master_link = True
+    master.session.user = bench.server.acl.superuser
     ids = [each.session.id for each in (client, other, monitor, master)]
 
     def of(*options: str) -> list[int]:
@@ -460,6 +460,7 @@ def test_kill_filters(bench: ServerBench, client: BenchClient) -> None:
         others = {name: bench.connect(f"10.0.0.{number}:1") for number, name in enumerate("abcde", start=1)}
         others["b"].session.local_address = "127.0.0.2:6379"
         others["c"].session.is_master_link = True
+        others["c"].session.user = bench.server.acl.superuser
         bench.server.monitors.add(others["d"].session)
         words = [others[word[1:]].session.id if str(word).startswith("#") else word for word in options]
         reply = client.ask("CLIENT", "KILL", *words)

@@ -173,8 +173,7 @@ def test_nothing_behind_quit_is_run(bench: ServerBench, client: BenchClient) -> 
 
 def test_which_error_wins(bench: ServerBench) -> None:
     """Unknown, then arity, then NOAUTH: the order of processCommand."""
-    bench.server.settings.requirepass = "secret"
-    bench.server._password_changed()
+    bench.server.config.set([(b"requirepass", b"secret")])
     client = bench.connect()
     assert client.ask("NOSUCH", "a").startswith(b"-ERR unknown command 'NOSUCH', with args beginning with: 'a' ")
     assert client.ask("GET").startswith(b"-ERR wrong number of arguments")

@@ -212,7 +212,7 @@ class _From:
     ],
 )
 def test_protected_mode(bench: ServerBench, address: str, password: str, admitted: bool) -> None:
-    bench.server.settings.requirepass = password
+    bench.server.config.set([(b"requirepass", password.encode())])
     refusal = bench.server.refuse_connection(_From(address), 0)  # type: ignore[arg-type]
     assert (refusal is None) == admitted
     assert refusal is None or refusal.startswith(b"DENIED Redis is running in protected mode because")
