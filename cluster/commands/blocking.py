@@ -131,6 +131,8 @@ class BlockingTable:
                 break
             if type(value) is not waiter.value_type:
                 continue
+            tracking = self._server.tracking
+            tracking.begin_command(waiter.client)
             try:
                 reply = waiter.serve(key, value)
             except CommandError as refusal:
@@ -140,6 +142,7 @@ class BlockingTable:
             if reply is not None:
                 self._release(waiter, reply)
                 waiter.client.write_offset = self._server.replication_state.master_repl_offset
+            tracking.end_command(waiter.client)
             value = database.slots[slot].get(key)
         self._finish_unit()  # An expired key was deleted instead.
 

@@ -1,7 +1,6 @@
 """Commands about the connection itself: PING, HELLO, AUTH, SELECT, RESET, CLIENT … (networking.c, acl.c, db.c).
 
-CLIENT SETINFO is of Redis 7.2: the clients of today send it on every connection. Client-side caching is not there:
-CLIENT TRACKING ON is refused, and everything else about tracking answers as for a client that does not use it.
+CLIENT SETINFO is of Redis 7.2: the clients of today send it on every connection.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from cluster.keyspace.strings import INT64_MAX
 from cluster.resp.encode import (
     EMPTY_ARRAY,
     EMPTY_BULK,
-    MINUS_ONE,
     OK,
     ONE,
     PONG,
@@ -55,7 +53,7 @@ def ping(client: Session, argv: list[bytes]) -> bytes:
     if len(argv) > 2:
         raise errors.wrong_arity(b"ping")
     # A plain client has no subscriptions: the hot path does not ask twice.
-    if not client.plain and client.proto.version == 2 and client.server.is_subscriber(client):
+    if not client.plain and client.server.is_subscriber(client):
         return array([bulk(b"pong"), EMPTY_BULK if len(argv) == 1 else bulk(argv[1])])
     return PONG if len(argv) == 1 else bulk(argv[1])
 
@@ -89,10 +87,12 @@ def quit_(client: Session, argv: list[bytes]) -> bytes:
 @command("reset")
 def reset(client: Session, argv: list[bytes]) -> bytes:
     """Everything as on a new connection, except what CLIENT NO-EVICT and CLIENT SETINFO said."""
-    if client.client_type() != "normal":
+    if client.client_type() in ("master", "replica"):
         raise CommandError(b"ERR can only reset normal client connections")
     server = client.server
     server.monitors.remove(client)
+    server.tracking.disable(client)
+    server.channels.remove_all(client)
     client.db = server.keyspace.databases[0]
     client.proto = RESP2
     client.transaction = None
@@ -165,6 +165,7 @@ def hello(client: Session, argv: list[bytes]) -> bytes:
             b"time"
         )
     client.proto = proto
+    client.refresh_plain()  # What it is subscribed to is in nobody's way in RESP3.
     return proto.map(
         [
             *(bulk(b"server"), bulk(b"redis")),
@@ -427,55 +428,6 @@ def client_no_evict(client: Session, argv: list[bytes]) -> bytes:
         raise CommandError(errors.SYNTAX)
     client.no_evict = mode == b"on"
     return OK
-
-
-@command("client|tracking")
-def client_tracking(client: Session, argv: list[bytes]) -> bytes:
-    redirected = False
-    words = iter(argv[3:])
-    for word in words:
-        option = word.lower()
-        if option in (b"bcast", b"optin", b"optout", b"noloop"):
-            continue
-        value = next(words, None)
-        if value is None or option not in (b"redirect", b"prefix"):
-            raise CommandError(errors.SYNTAX)
-        if option == b"redirect":
-            if redirected:
-                raise CommandError(b"ERR A client can only redirect to a single other client")
-            target = parse_integer(value)
-            if target not in client.server.sessions:
-                raise CommandError(b"ERR The client ID you want redirect to does not exist")
-            redirected = True
-    mode = argv[2].lower()
-    if mode == b"on":
-        raise CommandError(b"ERR Client-side caching is not supported by this server")
-    if mode != b"off":
-        raise CommandError(errors.SYNTAX)
-    return OK
-
-
-@command("client|trackinginfo")
-def client_trackinginfo(client: Session, argv: list[bytes]) -> bytes:
-    return client.proto.map(
-        [
-            *(bulk(b"flags"), client.proto.set([bulk(b"off")])),
-            *(bulk(b"redirect"), MINUS_ONE),
-            *(bulk(b"prefixes"), EMPTY_ARRAY),
-        ]
-    )
-
-
-@command("client|getredir")
-def client_getredir(client: Session, argv: list[bytes]) -> bytes:
-    return MINUS_ONE
-
-
-@command("client|caching")
-def client_caching(client: Session, argv: list[bytes]) -> bytes:
-    raise CommandError(
-        b"ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
-    )
 
 
 @command("client|help")

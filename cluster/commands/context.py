@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from cluster.acl.checks import Reason
     from cluster.acl.users import User
     from cluster.commands.blocking import BlockingTable
+    from cluster.commands.channels import ChannelTable, Subscriptions
     from cluster.commands.registry import Command, CommandTable
+    from cluster.commands.tracking import Tracking, TrackingTable
     from cluster.commands.transactions import WatchTable
     from cluster.failover.engine import ClusterEngine
     from cluster.gossip.bus import ClusterBus
@@ -108,6 +110,8 @@ class Session:
         "request",
         "server",
         "slot",
+        "subscriptions",
+        "tracking",
         "transaction",
         "user",
         "watch_broken",
@@ -154,6 +158,10 @@ class Session:
         """The replica's record (cluster.replication.feed) once it sent PSYNC/SYNC; None for ordinary clients."""
         self.is_master_link = False
         self.is_monitor = False
+        self.subscriptions: Subscriptions | None = None
+        """What it is subscribed to; None: to nothing."""
+        self.tracking: Tracking | None = None
+        """What CLIENT TRACKING asked for; None: it is off."""
         self.no_evict = False
         self.no_touch = False
         self.parked: Parked | None = None
@@ -191,10 +199,12 @@ class Session:
         return self.parked is not None and self.parked.kind != "resuming"
 
     def client_type(self) -> str:
-        """normal, replica or master: the class of CLIENT LIST TYPE, CLIENT KILL TYPE and the output limits."""
+        """normal, pubsub, replica or master: the class of CLIENT LIST TYPE, CLIENT KILL TYPE and the output limits."""
         if self.is_master_link:
             return "master"
-        return "normal" if self.replica is None else "replica"
+        if self.replica is not None:
+            return "replica"
+        return "normal" if self.subscriptions is None else "pubsub"
 
     def refresh_plain(self) -> None:
         """Decide again whether requests may take the hot path; call after changing any state named here."""
@@ -208,6 +218,8 @@ class Session:
             and self.replica is None
             and not self.is_master_link
             and not self.is_monitor
+            and self.tracking is None
+            and (self.subscriptions is None or self.proto.version > 2)
             and self.parked is None
             and not self.close_after_reply
         )
@@ -254,6 +266,10 @@ class ServerContext(ABC):
     watches: WatchTable
     blocking: BlockingTable
     """Clients that wait for keys."""
+    channels: ChannelTable
+    """Who is subscribed to what."""
+    tracking: TrackingTable
+    """Client-side caching."""
     cluster: ClusterState | None
     """The cluster as this node sees it, or None when cluster mode is off."""
     engine: ClusterEngine | None

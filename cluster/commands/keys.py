@@ -220,7 +220,8 @@ def _rename(client: Session, argv: list[bytes], *, only_if_absent: bool) -> bool
 
 
 def _place(db: Database, key: bytes, slot: int, value: Value, at_ms: int | None) -> None:
-    """Store a value under a name, replacing what was there, with its expiry."""
+    """Store a value under a name, with its expiry; what was there is gone before."""
+    db.remove(key, slot)
     db.put(key, slot, value)
     if at_ms is not None:
         db.set_expiry(key, at_ms)
@@ -359,6 +360,7 @@ def _parse_flush_mode(argv: list[bytes]) -> None:
 def flushdb(client: Session, argv: list[bytes]) -> bytes:
     _parse_flush_mode(argv)
     _empty(client, client.db)
+    client.server.tracking.all_keys_gone()
     client.effects = [argv]
     return OK
 
@@ -368,6 +370,7 @@ def flushall(client: Session, argv: list[bytes]) -> bytes:
     _parse_flush_mode(argv)
     for db in client.db.keyspace.databases:
         _empty(client, db)
+    client.server.tracking.all_keys_gone()
     client.effects = [argv]
     client.server.saving.all_data_flushed()
     return OK

@@ -70,6 +70,8 @@ _SUPPLEMENT: Final[dict[str, list[Any]]] = {
 
 _HANDLER_MODULES: Final = (
     "cluster.commands.connection",
+    "cluster.commands.client_caching",
+    "cluster.commands.pubsub",
     "cluster.commands.strings",
     "cluster.commands.bitmaps",
     "cluster.commands.keys",

@@ -44,6 +44,8 @@ class Keyspace:
         """How replicas are told of an expired key: UNLINK with lazyfree-lazy-expire."""
         self.writes_paused = False
         """CLIENT PAUSE or a failover hold writes back: expired keys are hidden, and go when that is over."""
+        self.is_housekeeping = False
+        """True while a key goes by nobody's command: its time is over, or memory is short."""
         self.obeying_master = False
         """True while a command of our master runs: expired keys are then visible to it, as in Redis."""
         self.followed = False
@@ -152,7 +154,10 @@ class Database:
         """Delete a key whose time has come, tell replicas (DEL) and observers (expired)."""
         self.remove(key, slot)
         self._say_expired(key)
-        self.touched(key)
+        if self.keyspace.observed:
+            self.keyspace.is_housekeeping = True
+            self.touched(key)
+            self.keyspace.is_housekeeping = False
 
     def _say_expired(self, key: bytes) -> None:
         keyspace = self.keyspace

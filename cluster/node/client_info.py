@@ -12,6 +12,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from cluster.commands.channels import Kind
 from cluster.node.memory import CLIENT_BYTES
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ def flags_of(client: Client) -> str:
             ("O", client.is_monitor),
             ("S", client.replica is not None and not client.is_monitor),
             ("M", client.is_master_link),
+            ("P", client.subscriptions is not None),
             ("x", client.transaction is not None),
             ("b", client.is_blocked()),
+            ("t", client.tracking is not None),
+            ("R", client.tracking is not None and client.tracking.is_broken),
+            ("B", client.tracking is not None and client.tracking.is_broadcast),
             ("d", client.watch_broken),
             ("c", client.close_after_reply),
             ("u", client.parked is not None and not client.is_blocked()),
@@ -47,6 +52,7 @@ def flags_of(client: Client) -> str:
 
 def describe(client: Client, now_ms: int) -> str:
     """The whole line, without its line end."""
+    redirect_id = -1 if client.tracking is None else client.tracking.redirect_id
     transaction = client.transaction
     queue = [] if transaction is None else transaction.queue
     multi_bytes = sum(len(word) + _POINTER_BYTES for _row, argv in queue for word in argv)
@@ -64,17 +70,23 @@ def describe(client: Client, now_ms: int) -> str:
         f"id={client.id} addr={client.address} laddr={client.local_address} fd={client.fd}"
         f" name={client.name.decode('latin-1')} age={(now_ms - client.created_ms) // 1000}"
         f" idle={idle_ms // 1000} flags={flags_of(client)} db={client.db.index}"
-        f" sub=0 psub=0 ssub=0 multi={-1 if transaction is None else len(queue)}"
+        f"{_subscription_counts(client)} multi={-1 if transaction is None else len(queue)}"
         f" qbuf={input_bytes} qbuf-free={free_bytes} argv-mem={argument_bytes} multi-mem={multi_bytes}"
         f" rbs={_REPLY_CHUNK_BYTES} rbp={min(ready_bytes, _REPLY_CHUNK_BYTES)} obl={ready_bytes}"
         f" oll={len(client.unsent)} omem={client.unsent_bytes}"
         f" tot-mem={CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"
         f" events={'rw' if client.wants_write else 'r'} cmd={client.last_command.decode('latin-1')}"
-        f" user={client.user.name.decode('latin-1')} redir=-1 resp={client.proto.version}"
+        f" user={client.user.name.decode('latin-1')} redir={redirect_id} resp={client.proto.version}"
     )
     if client.lib_name or client.lib_version:
         line += f" lib-name={client.lib_name.decode('latin-1')} lib-ver={client.lib_version.decode('latin-1')}"
     return line
+
+
+def _subscription_counts(client: Client) -> str:
+    held = client.subscriptions
+    counts = [0 if held is None else held.count(kind) for kind in (Kind.CHANNEL, Kind.PATTERN, Kind.SHARD)]
+    return " sub={} psub={} ssub={}".format(*counts)
 
 
 def _encoded_size(request: list[bytes]) -> int:

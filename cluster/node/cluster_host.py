@@ -96,13 +96,16 @@ class ClusterHost:
             server.dispatcher.end_unit()
 
     def drop_shard_channels(self, slots: tuple[int, ...]) -> None:
-        """Nobody can be subscribed to a shard channel yet."""
+        self._server.channels.close_slots(slots)
 
     def empty_database(self) -> None:
+        self._server.tracking.all_keys_gone()
         self._server.keyspace.flush_all()
 
     def publish_local(self, channel: bytes, payload: bytes, *, is_sharded: bool) -> None:
-        """Nobody can be subscribed to a channel yet."""
+        channels = self._server.channels
+        deliver = channels.publish_to_shard if is_sharded else channels.publish
+        deliver(channel, payload)
 
     def config_not_saved(self, error: OSError) -> None:
         self._server.exit_code = 1

@@ -32,6 +32,7 @@ class Cron:
             (100, server.saving.check_child),
             (100, server.stopping.check),
             (100, server.blocking.redirect),
+            (100, self._limit_tracking),
             (1000, self._drop_idle_clients),
             (1000, server.saving.check_save_points),
             (1000, server.replication.cron),
@@ -76,6 +77,10 @@ class Cron:
             elapsed_us = clock.monotonic_us() - began_us
             server.statistics.expire_cycle_us += elapsed_us
             server.latency.note(b"expire-cycle", elapsed_us)
+
+    def _limit_tracking(self) -> None:
+        if self._server.tracking.clients:
+            self._server.tracking.limit()
 
     def _sample_rates(self) -> None:
         server = self._server

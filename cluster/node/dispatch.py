@@ -292,6 +292,7 @@ class Dispatcher:
         server = self._server
         server.keyspace.now_ms = clock.unix_ms()
         client.request = argv
+        server.tracking.begin_command(client)
         try:
             reply = self._pass_gates(client, argv)
         except CommandError as refusal:
@@ -307,9 +308,10 @@ class Dispatcher:
             if client.replica is not None:
                 # Its connection carries a snapshot and a stream; a reply in between would ruin both.
                 server.drop_replying_replica(client, reply)
-                return
-            client.out.append(reply)
-            server.schedule_write(client)
+            else:
+                client.out.append(reply)
+                server.schedule_write(client)
+        server.tracking.end_command(client)
         if server.keyspace.effects:
             self.end_unit()
         if server.blocking.ready:
@@ -360,6 +362,9 @@ class Dispatcher:
         self._check_permission(client, row, argv)
         self._redirect(client, row, argv, is_exec=is_exec)
         server.check_memory(client, row, queued_flags)
+        if server.tracking.clients:
+            server.tracking.send_pending()  # Of evicted keys: before the reply, which may be about their successors.
+            server.tracking.limit()
         if is_write or row.name == b"ping":
             server.check_disk(client, row, is_write=is_write)
         if is_write and not obeys:
@@ -367,7 +372,7 @@ class Dispatcher:
                 raise self._rejected(row, errors.NOREPLICAS)
             if server.replication_state.is_replica and server.settings.replica_read_only:
                 raise self._rejected(row, errors.READONLY)
-        if client.proto.version == 2 and server.is_subscriber(client) and row.name not in _QUIET_WHEN_SUBSCRIBED:
+        if server.is_subscriber(client) and row.name not in _QUIET_WHEN_SUBSCRIBED:
             raise self._rejected(
                 row,
                 b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
@@ -501,6 +506,8 @@ class Dispatcher:
             reply = self._report_bug(client, argv)
         finally:
             self._depth -= 1
+        if client.tracking is not None:
+            server.tracking.remember(client, row, argv)
         elapsed_ns = time.perf_counter_ns() - began_ns
         elapsed_us = elapsed_ns // 1000
         row.calls += 1

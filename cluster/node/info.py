@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from cluster import __version__, clock
+from cluster.commands.channels import Kind
 from cluster.commands.latency import percentile_us
 from cluster.node.config_file import REDIS_VERSION
 from cluster.node.memory import overview, total_system_bytes
@@ -81,7 +82,7 @@ def _clients(server: Server) -> Iterator[Field]:
     yield "client_recent_max_input_buffer", max((client.parser.buffered_bytes for client in clients), default=0)
     yield "client_recent_max_output_buffer", max((client.output_bytes() for client in clients), default=0)
     yield "blocked_clients", parked
-    yield "tracking_clients", 0
+    yield "tracking_clients", len(server.tracking.clients)
     yield "clients_in_timeout_table", timed
 
 
@@ -219,9 +220,10 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "current_eviction_exceeded_time", 0
     yield "keyspace_hits", keyspace.hits
     yield "keyspace_misses", keyspace.misses
-    yield "pubsub_channels", 0
-    yield "pubsub_patterns", 0
-    yield "pubsubshard_channels", 0
+    subscribers = server.channels.subscribers
+    yield "pubsub_channels", len(subscribers[Kind.CHANNEL])
+    yield "pubsub_patterns", len(subscribers[Kind.PATTERN])
+    yield "pubsubshard_channels", len(subscribers[Kind.SHARD])
     yield "latest_fork_usec", server.saving.saver.last_fork_us
     yield "total_forks", server.saving.saver.total_forks
     yield "migrate_cached_sockets", 0
@@ -230,8 +232,9 @@ def _stats(server: Server) -> Iterator[Field]:
         yield f"active_defrag_{field}", 0
     yield "total_active_defrag_time", 0
     yield "current_active_defrag_time", 0
-    for field in ("keys", "items", "prefixes"):
-        yield f"tracking_total_{field}", 0
+    yield "tracking_total_keys", len(server.tracking.keys)
+    yield "tracking_total_items", server.tracking.item_count
+    yield "tracking_total_prefixes", len(server.tracking.prefixes)
     yield "unexpected_error_replies", statistics.internal_errors
     yield "total_error_replies", statistics.error_replies
     yield "dump_payload_sanitizations", statistics.dump_payload_sanitizations

@@ -302,6 +302,7 @@ class Saving:
         """DEBUG RELOAD: load the snapshot file here and now, into the emptied (or the present) keyspace."""
         server = self._server
         if flush:
+            server.tracking.all_keys_gone()
             server.keyspace.flush_all()
         sink = KeyspaceSink(server.keyspace, self._log, allow_duplicates=merge)
         policy = LoadPolicy(

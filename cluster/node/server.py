@@ -24,9 +24,12 @@ from cluster import clock, errors
 from cluster.acl.access import AccessControl
 from cluster.acl.checks import Reason
 from cluster.commands.blocking import BlockingTable
+from cluster.commands.channels import ChannelTable
 from cluster.commands.context import Parked, ServerContext, Session
 from cluster.commands.key_positions import key_positions_or_none
+from cluster.commands.keyspace_events import KeyspaceEvents
 from cluster.commands.registry import Command, Flag, load_command_table, read_records
+from cluster.commands.tracking import TrackingTable
 from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
 from cluster.gossip.sockets import prepare_connection
@@ -110,6 +113,9 @@ class Server(ServerContext):
         self.monitors = MonitorFeed(self)
         self.watches = WatchTable(self)
         self.blocking = BlockingTable(self, self.dispatcher.end_unit)
+        self.channels = ChannelTable()
+        self.tracking = TrackingTable(self)
+        self.keyspace_events = KeyspaceEvents(self.keyspace, self.channels, self.settings)
         self.loading = False
         self.cluster: ClusterState | None = None
         self.engine: ClusterEngine | None = None
@@ -136,6 +142,7 @@ class Server(ServerContext):
         """True when any ordinary client may take the hot path."""
         self.accepts_writes = False
         """True when the hot path may run commands that write."""
+        config.on_change("notify-keyspace-events", self.keyspace_events.settings_changed)
         self.refresh_plain()
 
     # Passes -------------------------------------------------------------------------------------------------
@@ -152,6 +159,8 @@ class Server(ServerContext):
         if self.blocking.ready:
             self.blocking.serve()
         self._resume_unparked()
+        if self.tracking.prefixes:
+            self.tracking.broadcast()
         if self.bus is not None:
             self.bus.before_sleep()
         self.replication.before_sleep(clock.monotonic_ms())
@@ -164,7 +173,8 @@ class Server(ServerContext):
     def refresh_plain(self) -> None:
         settings = self.settings
         now_ms = clock.monotonic_ms()
-        paused = now_ms < self._pause_all_until_ms
+        # Also a pause of writes: PUBLISH, which is none, would reach replicas.
+        paused = self.writes_are_paused()
         self.plain = (
             not self.loading
             and not self.monitors
@@ -246,6 +256,8 @@ class Server(ServerContext):
             parked.cancel()
         self.unwatch_all(client)
         self.monitors.remove(client)
+        self.channels.remove_all(client)
+        self.tracking.disable(client)
         self.stopping.forget(client)
         self.replication.session_closed(client.id, client.replica)
 
@@ -282,9 +294,9 @@ class Server(ServerContext):
 
         Not for replicas: the feed, which knows what else waits for them, looks after theirs.
         """
-        limit = self.settings.client_output_buffer_limit.get("normal")
-        if limit is None or client.replica is not None:
+        if client.replica is not None or client.is_master_link:
             return False
+        limit = self.settings.client_output_buffer_limit[client.client_type()]
         size = client.unsent_bytes
         if limit.hard_bytes and size >= limit.hard_bytes:
             return True
@@ -445,7 +457,7 @@ class Server(ServerContext):
         return self.feed.enough_good_replicas()
 
     def is_subscriber(self, session: Session) -> bool:
-        return False
+        return session.subscriptions is not None and session.proto.version == 2
 
     def allows_protected(self, client: Client, row: Command) -> bool:
         """enable-debug-command and enable-module-command: no, yes, or local connections only."""

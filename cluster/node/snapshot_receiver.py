@@ -215,6 +215,7 @@ class DirectReceiver:
             for ours, new in zip(server.keyspace.databases, self._keyspace.databases, strict=True):
                 server.watches.database_emptied(ours, new)
                 ours.swap_contents(new)
+            server.tracking.all_keys_gone()
             server.log.notice("MASTER <-> REPLICA sync: Discarding old DB in background")
         server.keyspace.dirty += 1  # The data changed, and unlike a file this is saved nowhere.
         self._parser = None
@@ -254,6 +255,7 @@ def _kill_child(server: Server, *, to_disk: bool) -> None:
 def _clear(server: Server) -> None:
     for database in server.keyspace.databases:
         server.watches.database_emptied(database)
+    server.tracking.all_keys_gone()
     server.keyspace.flush_all()
 
 
