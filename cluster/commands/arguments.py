@@ -46,18 +46,35 @@ def parse_double(text: bytes, message: bytes = errors.NOT_A_FLOAT) -> float:
 
 
 def read_double(text: bytes) -> float | None:
-    """The double that ``text`` spells for strtod, or None; NaN is no answer."""
-    if not text or text[:1].isspace() or text[-1:].isspace() or b"_" in text or len(text) > 256:
+    """The double that ``text`` spells for strtod, or None; NaN is no answer, nor what is too large or too small."""
+    if text.isdigit() and len(text) < 300:
+        return float(text)
+    if not text or text[:1].isspace() or text[-1:].isspace():
+        return None
+    value = strtod(text)
+    if value is None:
+        return None
+    if math.isinf(value) and b"n" not in text.lower():
+        return None  # strtod says ERANGE, as for what is rounded to 0.
+    if value == 0.0:
+        lower = text.lower()
+        mantissa = lower.partition(b"p" if b"x" in lower else b"e")[0]
+        if mantissa.strip(b"+-0x."):
+            return None
+    return value
+
+
+def strtod(text: bytes) -> float | None:
+    """What C's strtod makes of a whole text, blanks before it allowed; None where it stops early, and for NaN."""
+    if b"_" in text or text[-1:].isspace():
         return None
     try:
         value = float.fromhex(text.decode()) if b"x" in text or b"X" in text else float(text)
-    except (ValueError, OverflowError):
+    except OverflowError:
+        return -math.inf if text.lstrip().startswith(b"-") else math.inf
+    except ValueError:
         return None
-    if math.isnan(value):
-        return None
-    if math.isinf(value) and b"n" not in text.lower():
-        return None  # Out of range: strtod says ERANGE.
-    return value
+    return None if math.isnan(value) else value
 
 
 def expire_time_ms(amount: int, *, in_seconds: bool, relative_to_ms: int, command: bytes) -> int:

@@ -12,7 +12,8 @@ from typing import Final
 from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.lists import ListValue
 from cluster.keyspace.sets import SetValue
-from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, list_layout, set_layout
+from cluster.keyspace.sorted_sets import SortedSetValue
+from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, list_layout, set_layout, zset_layout
 from cluster.persistence.rdb_values import ValueKind, register_factory
 from cluster.persistence.rdb_writer import register_encoder
 from cluster.settings import Settings
@@ -31,6 +32,11 @@ def _encode_set(value: SetValue, compress_up_to: int) -> tuple[int, Iterable[byt
     return intset_array_layout(value.integers, compress_up_to)
 
 
+def _encode_sorted_set(value: SortedSetValue, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
+    ranking = value.ranking
+    return zset_layout(ranking.ascending(), ranking.descending(), len(value), value.is_compact, compress_up_to)
+
+
 def _encode_list(value: ListValue, compress_up_to: int, settings: Settings) -> tuple[int, Iterable[bytes]]:
     limit = settings.list_max_listpack_size
     if limit >= 0:
@@ -44,5 +50,7 @@ def register_collections(settings: Settings) -> None:
     register_factory(ValueKind.HASH, lambda fields: HashValue.of(fields, settings))
     register_encoder(SetValue, _encode_set)
     register_factory(ValueKind.SET, lambda members: SetValue.of(members, settings.set_max_intset_entries))
+    register_encoder(SortedSetValue, _encode_sorted_set)
+    register_factory(ValueKind.ZSET, lambda scores: SortedSetValue.of(scores, settings))
     register_encoder(ListValue, lambda value, compress_up_to: _encode_list(value, compress_up_to, settings))
     register_factory(ValueKind.LIST, ListValue.of)

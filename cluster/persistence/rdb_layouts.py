@@ -11,12 +11,12 @@ Spec        rdbSaveObject in rdb.c; quicklist.c, t_zset.c (zzlInsertAt), t_strea
 from __future__ import annotations
 
 import itertools
-import math
 import struct
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from cluster.keyspace.sorted_sets import compact_score_text
 from cluster.persistence import intset, listpack
 from cluster.persistence.rdb_format import RdbType, encode_length, encode_string
 from cluster.persistence.rdb_values import PACKED_NODE, PLAIN_NODE
@@ -34,7 +34,6 @@ STREAM_NODE_BYTES: Final = 4096
 
 _LISTPACK_OVERHEAD_BYTES: Final = 7
 _ENTRY_OVERHEAD_BYTES: Final = 8
-_DOUBLE_INTEGER_LIMIT: Final = float((1 << 63) // 2)
 _ID = struct.Struct(">QQ")
 _INT64 = struct.Struct("<q")
 _DOUBLE = struct.Struct("<d")
@@ -129,15 +128,6 @@ def hash_layout(fields: Mapping[bytes, bytes], compact: bool, compress_up_to: in
 # Sorted sets --------------------------------------------------------------------------------------------------
 
 
-def score_text(score: float) -> bytes:
-    """A score as Redis writes it into a listpack: an integer where it is one, else 17 significant digits."""
-    if math.isinf(score):
-        return b"inf" if score > 0 else b"-inf"
-    if abs(score) <= _DOUBLE_INTEGER_LIMIT and score.is_integer():
-        return b"%d" % int(score)
-    return b"%.17g" % score
-
-
 def zset_layout(
     ascending: Iterable[tuple[bytes, float]],
     descending: Iterable[tuple[bytes, float]],
@@ -150,7 +140,7 @@ def zset_layout(
     The plain layout goes from the greatest down, which Redis inserts fastest.
     """
     if compact:
-        items = (text for member, score in ascending for text in (member, score_text(score)))
+        items = (text for member, score in ascending for text in (member, compact_score_text(score)))
         return RdbType.ZSET_LISTPACK, string_pieces(listpack.encode(items), compress_up_to)
     return RdbType.ZSET_2, _counted(count, _scored(descending, compress_up_to))
 

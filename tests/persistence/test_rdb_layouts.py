@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.keyspace.sorted_sets import compact_score_text
 from cluster.persistence import rdb_layouts
 from cluster.persistence.rdb_cursor import Cursor
 from cluster.persistence.rdb_format import RdbType
-from cluster.persistence.rdb_layouts import Layout, score_text
+from cluster.persistence.rdb_layouts import Layout
 from cluster.persistence.rdb_values import read_plain
 from cluster.persistence.rdb_writer import NO_LIMIT
 from cluster.persistence.stream_layout import ConsumerData, GroupData, PendingEntry, StreamData
@@ -101,7 +102,7 @@ def test_sorted_sets(members: dict[bytes, float], compact: bool, limit: int) -> 
     ],
 )
 def test_score_texts(score: float, text: bytes) -> None:
-    assert score_text(score) == text
+    assert compact_score_text(score) == text
 
 
 @st.composite

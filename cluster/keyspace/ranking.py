@@ -1,0 +1,255 @@
+"""Members in the order of their scores: where one stands, who stands at a place, who is between two bounds.
+
+Role        What makes a sorted set sorted. Ranks count from 0 at the least; equal scores go by the members' bytes.
+How         A list of chunks, each two parallel lists (scores, members) of up to ``MOST_IN_CHUNK``, in place of a skip
+            list: the floats and bytes are those of the set's table, so an entry costs two pointers. A place is found
+            by bisection, first among the chunks' last entries, then in the chunk; ranks across chunks come from a
+            Fenwick tree over the chunks' sizes, which is made when it is first asked and again after a split or merge.
+Invariants  No chunk is empty except the only one. ``_last_scores``, ``_last_members`` repeat the chunks' last entries.
+            Scores are no NaN. Nothing here looks a member up: callers say which score it has.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Final
+
+MOST_IN_CHUNK: Final = 1024
+_NEW_CHUNK: Final = 512
+_MERGE_BELOW: Final = 128
+
+
+class Ranking:
+    """See the module's docstring. Must not be changed while it is iterated."""
+
+    __slots__ = ("_last_members", "_last_scores", "_members", "_scores", "_tree")
+
+    def __init__(self, ascending: Sequence[tuple[float, bytes]] = ()) -> None:
+        """A ranking of (score, member) that are in order already."""
+        self._scores: list[list[float]] = []
+        self._members: list[list[bytes]] = []
+        for start in range(0, len(ascending), _NEW_CHUNK):
+            part = ascending[start : start + _NEW_CHUNK]
+            self._scores.append([score for score, _member in part])
+            self._members.append([member for _score, member in part])
+        if not self._members:
+            self._scores, self._members = [[]], [[]]
+        self._last_scores = [scores[-1] for scores in self._scores if scores]
+        self._last_members = [members[-1] for members in self._members if members]
+        self._tree: list[int] | None = None
+
+    @classmethod
+    def of(cls, scores: Iterable[float], members: Iterable[bytes]) -> Ranking:
+        """A ranking of members with the scores that come in the same order."""
+        return cls(sorted(zip(scores, members, strict=True)))
+
+    def copy(self) -> Ranking:
+        """A ranking with lists of its own."""
+        other = Ranking()
+        other._scores = [scores[:] for scores in self._scores]
+        other._members = [members[:] for members in self._members]
+        other._last_scores, other._last_members = self._last_scores[:], self._last_members[:]
+        return other
+
+    # Changing -----------------------------------------------------------------------------------------------
+
+    def add(self, score: float, member: bytes) -> None:
+        """Put in a member that is not there."""
+        index = _place(self._last_scores, self._last_members, score, member)
+        if index == len(self._last_scores):
+            index = len(self._members) - 1
+            scores, members = self._scores[index], self._members[index]
+            scores.append(score)
+            members.append(member)
+            self._last_scores[index:] = [score]
+            self._last_members[index:] = [member]
+        else:
+            scores, members = self._scores[index], self._members[index]
+            place = _place(scores, members, score, member)
+            scores.insert(place, score)
+            members.insert(place, member)
+        if len(members) > MOST_IN_CHUNK:
+            self._split(index)
+        elif self._tree is not None:
+            self._count(index, 1)
+
+    def remove(self, score: float, member: bytes) -> None:
+        """Take out a member that is there, with this score."""
+        index = _place(self._last_scores, self._last_members, score, member)
+        scores, members = self._scores[index], self._members[index]
+        place = _place(scores, members, score, member)
+        del scores[place]
+        del members[place]
+        if len(members) < _MERGE_BELOW and not (members and len(self._members) == 1):
+            self._tidy(index, index + 1)
+            return
+        if place == len(members):
+            self._last_scores[index] = scores[-1]
+            self._last_members[index] = members[-1]
+        if self._tree is not None:
+            self._count(index, -1)
+
+    def remove_span(self, start: int, stop: int) -> list[bytes]:
+        """Take out the ranks from ``start`` up to ``stop``, exclusive; returns who they were."""
+        if start >= stop:
+            return []
+        first, place = self._locate(start)
+        index, left = first, stop - start
+        removed: list[bytes] = []
+        while left > 0:
+            members = self._members[index]
+            part = members[place : place + left]
+            removed += part
+            left -= len(part)
+            del members[place : place + len(part)]
+            del self._scores[index][place : place + len(part)]
+            place = 0
+            index += 1
+        self._tidy(first, index)
+        return removed
+
+    def _split(self, index: int) -> None:
+        scores, members = self._scores[index], self._members[index]
+        half = len(members) // 2
+        self._scores[index : index + 1] = [scores[:half], scores[half:]]
+        self._members[index : index + 1] = [members[:half], members[half:]]
+        self._last_scores.insert(index, scores[half - 1])
+        self._last_members.insert(index, members[half - 1])
+        self._tree = None
+
+    def _tidy(self, start: int, stop: int) -> None:
+        """After removals from the chunks of a span: drop the empty ones, join a small one to its neighbour."""
+        for index in range(stop - 1, start - 1, -1):
+            if not self._members[index] and len(self._members) > 1:
+                del self._scores[index], self._members[index], self._last_scores[index], self._last_members[index]
+        start = min(start, len(self._members) - 1)
+        for index in range(start, min(start + 2, len(self._members))):
+            self._last_scores[index : index + 1] = self._scores[index][-1:]
+            self._last_members[index : index + 1] = self._members[index][-1:]
+        if len(self._members) > 1 and len(self._members[start]) < _MERGE_BELOW:
+            self._merge(start - 1 if start else 0)
+        self._tree = None
+
+    def _merge(self, index: int) -> None:
+        """Join a chunk and the next if they make no big one."""
+        if len(self._members[index]) + len(self._members[index + 1]) > _NEW_CHUNK:
+            return
+        self._scores[index] += self._scores.pop(index + 1)
+        self._members[index] += self._members.pop(index + 1)
+        del self._last_scores[index], self._last_members[index]
+
+    # Ranks --------------------------------------------------------------------------------------------------
+
+    def rank(self, score: float, member: bytes) -> int:
+        """How many stand before a member with this score, there or not."""
+        index = _place(self._last_scores, self._last_members, score, member)
+        if index == len(self._last_scores):
+            return self._before(index)
+        return self._before(index) + _place(self._scores[index], self._members[index], score, member)
+
+    def below_score(self, score: float, *, or_equal: bool) -> int:
+        """How many have a lesser score, or an equal one."""
+        bisect = bisect_right if or_equal else bisect_left
+        index = bisect(self._last_scores, score)
+        return self._before(index) + (bisect(self._scores[index], score) if index < len(self._last_scores) else 0)
+
+    def below_member(self, member: bytes, *, or_equal: bool) -> int:
+        """The same by the members' bytes, where all have one score."""
+        bisect = bisect_right if or_equal else bisect_left
+        index = bisect(self._last_members, member)
+        return self._before(index) + (bisect(self._members[index], member) if index < len(self._last_members) else 0)
+
+    def has_one_score(self) -> bool:
+        """True when all scores are equal, so that the members are in the order of their bytes."""
+        return not self._last_scores or self._scores[0][0] == self._last_scores[-1]
+
+    def _before(self, index: int) -> int:
+        """How many stand in the chunks before this one."""
+        if index == 0:
+            return 0
+        if index == 1:
+            return len(self._members[0])
+        tree = self._tree or self._make_tree()
+        total = 0
+        while index:
+            total += tree[index]
+            index &= index - 1
+        return total
+
+    def _locate(self, rank: int) -> tuple[int, int]:
+        """The chunk and the place in it of a rank that is there."""
+        if rank < len(self._members[0]):
+            return 0, rank
+        tree = self._tree or self._make_tree()
+        index, step = 0, 1 << (len(tree).bit_length() - 1)
+        while step:
+            if index + step < len(tree) and tree[index + step] <= rank:
+                index += step
+                rank -= tree[index]
+            step >>= 1
+        return index, rank
+
+    def _make_tree(self) -> list[int]:
+        tree = self._tree = [0, *map(len, self._members)]
+        size = len(tree)
+        for index in range(1, size):
+            parent = index + (index & -index)
+            if parent < size:
+                tree[parent] += tree[index]
+        return tree
+
+    def _count(self, index: int, change: int) -> None:
+        tree = self._tree
+        assert tree is not None
+        size = len(tree)
+        index += 1
+        while index < size:
+            tree[index] += change
+            index += index & -index
+
+    # Walking ------------------------------------------------------------------------------------------------
+
+    def first(self) -> tuple[bytes, float]:
+        """The least; there must be one."""
+        return self._members[0][0], self._scores[0][0]
+
+    def last(self) -> tuple[bytes, float]:
+        """The greatest; there must be one."""
+        return self._last_members[-1], self._last_scores[-1]
+
+    def window(self, start: int, stop: int) -> tuple[list[bytes], list[float]]:
+        """Members and scores of the ranks from ``start`` up to ``stop``, exclusive; all of them are there."""
+        if start >= stop:
+            return [], []
+        index, place = self._locate(start)
+        members = self._members[index][place : place + stop - start]
+        scores = self._scores[index][place : place + stop - start]
+        while (left := stop - start - len(members)) > 0:
+            index += 1
+            members += self._members[index][:left]
+            scores += self._scores[index][:left]
+        return members, scores
+
+    def members(self) -> Iterator[bytes]:
+        """Every member from the least on."""
+        return chain.from_iterable(self._members)
+
+    def ascending(self) -> Iterator[tuple[bytes, float]]:
+        """Every member and its score from the least on."""
+        for members, scores in zip(self._members, self._scores, strict=True):
+            yield from zip(members, scores, strict=True)
+
+    def descending(self) -> Iterator[tuple[bytes, float]]:
+        """Every member and its score from the greatest down."""
+        for members, scores in zip(reversed(self._members), reversed(self._scores), strict=True):
+            yield from zip(reversed(members), reversed(scores), strict=True)
+
+
+def _place(scores: list[float], members: list[bytes], score: float, member: bytes) -> int:
+    """Where (score, member) is, or would be, in two parallel lists."""
+    place = bisect_left(scores, score)
+    if place == len(scores) or scores[place] != score:
+        return place
+    return bisect_left(members, member, place, bisect_right(scores, score, place))
