@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from cluster.acl.catalog import Catalog
 from cluster.acl.checks import Checker, CommandRow, Denial, KeyFinder
-from cluster.acl.errors import DefinitionError, RuleError, UnknownCommandError
+from cluster.acl.errors import DefinitionError, RuleError
 from cluster.acl.log import AccessLog
 from cluster.acl.selectors import Permission, c_string
 from cluster.acl.users import User, merge_selectors
@@ -66,24 +66,26 @@ class AccessControl:
 
     def define(self, name: bytes, words: Iterable[bytes]) -> None:
         """ACL SETUSER: create or change a user. Raises DefinitionError, and has then changed nothing."""
-        rules = merge_selectors(words)
         user = self._users.get(name)
         staged = user.copy() if user is not None else self.new_user(name)
-        for rule in rules:
+        for rule in merge_selectors(words):
             try:
                 self.apply(staged, rule)
             except RuleError as refusal:
                 raise DefinitionError(
                     b"Error in ACL SETUSER modifier '%b': %b" % (c_string(rule), str(refusal).encode())
                 ) from None
-        if user is None:
-            self._users[name] = staged
-        else:
-            self._replace_rules(user, staged)
+        self.add(staged)
 
     def new_user(self, name: bytes) -> User:
         """A user that is not one of ours yet."""
         return User.create(name, self.catalog, all_channels=self._all_channels_by_default())
+
+    def add(self, user: User) -> None:
+        """Make a new user one of ours, or give its rules to the one of the same name."""
+        known = self._users.setdefault(user.name, user)
+        if known is not user:
+            self._replace_rules(known, user)
 
     def apply(self, user: User, rule: bytes) -> None:
         """Apply one rule with the settings in force. Raises RuleError."""
@@ -121,17 +123,6 @@ class AccessControl:
         staged.apply(b"resetpass")
         staged.apply(b">" + password if password else b"nopass")
         self._replace_rules(self.default, staged)
-
-    # Configuration ------------------------------------------------------------------------------------------
-
-    def check_definition(self, words: Iterable[bytes]) -> None:
-        """Rules of a ``user`` line, tried on nobody. What commands there are may still change: unknown ones pass."""
-        user = self.new_user(b"")
-        for rule in merge_selectors(words):
-            try:
-                self.apply(user, rule)
-            except UnknownCommandError:
-                continue
 
     def may_read_all_keys(self, user: User, row: CommandRow, argv: list[bytes]) -> bool:
         """May ``user`` run ``argv``, and read any key besides (SORT's BY and GET)?"""

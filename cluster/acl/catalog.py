@@ -58,6 +58,8 @@ class Catalog:
     def __init__(self, read_records: Callable[[], list[Any]]) -> None:
         """``read_records`` gives the rows of the recorded command table (see cluster.commands.registry)."""
         self._read_records = read_records
+        self.warn: Callable[[str], None] = lambda text: None
+        """Told of rules that are allowed but ill-advised."""
 
     @cached_property
     def commands(self) -> tuple[CatalogCommand, ...]:

@@ -108,6 +108,10 @@ class Selector:
         if command.subcommands:
             self._change_commands(self._find(name).reach, allow=True)
             return
+        self.catalog.warn(
+            "Deprecation warning: Allowing a first arg of an otherwise blocked command is a misuse of ACL and may get "
+            f"disabled in the future (offender: +{name.decode(errors='surrogateescape')})"
+        )
         arguments = self.first_arguments.setdefault(command.bit, [])
         if part.lower() not in map(bytes.lower, arguments):
             arguments.append(part)

@@ -263,6 +263,8 @@ class ServerContext(ABC):
     commands: CommandTable
     acl: AccessControl
     """Users and what they may do; its ``check`` is the one question."""
+    access: Any
+    """cluster.node.access_host.AccessHost: the users' file (ACL LOAD, ACL SAVE)."""
     watches: WatchTable
     blocking: BlockingTable
     """Clients that wait for keys."""

@@ -69,6 +69,7 @@ _SUPPLEMENT: Final[dict[str, list[Any]]] = {
 }  # fmt: skip
 
 _HANDLER_MODULES: Final = (
+    "cluster.commands.acl",
     "cluster.commands.connection",
     "cluster.commands.client_caching",
     "cluster.commands.pubsub",

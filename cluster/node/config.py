@@ -44,12 +44,8 @@ class Config:
         *,
         sentinel_mode: bool = False,
         command_names: Iterable[bytes] | None = None,
-        check_user: Callable[[Sequence[bytes]], None] | None = None,
     ) -> None:
-        """``command_names`` (lower case) lets rename-command be checked, ``check_user`` what a ``user`` line says.
-
-        ``check_user`` gets the name and the rules, and raises ConfigError with the reason.
-        """
+        """``command_names`` (lower case) lets rename-command be checked."""
         self.settings = settings
         self.log = log
         self.sentinel_mode = sentinel_mode
@@ -65,7 +61,6 @@ class Config:
         self._defaults = Settings()
         self._known_commands = command_names
         self._command_names: set[bytes] | None = None
-        self._check_user = check_user
         self._save_seen = False
         self._in_file = False
         self._include_depth = 0
@@ -82,7 +77,6 @@ class Config:
         options: LaunchOptions,
         *,
         command_names: Iterable[bytes] | None = None,
-        check_user: Callable[[Sequence[bytes]], None] | None = None,
     ) -> Config:
         """The configuration a process was started with. Raises ConfigError, see :meth:`read`."""
         settings = Settings()
@@ -91,7 +85,6 @@ class Config:
             Log(settings),
             sentinel_mode=options.sentinel_mode,
             command_names=command_names,
-            check_user=check_user,
         )
         config.read(options.config_path, from_stdin=options.from_stdin, overrides=options.overrides)
         return config
@@ -187,8 +180,10 @@ class Config:
                 f"Error in user declaration '{decode(name)}': "
                 "Duplicate user found. A user can only be defined once in config files"
             )
-        if self._check_user is not None:
-            self._check_user(arguments)
+        # Imported only now: few files define users, and what rules may name costs a moment.
+        from cluster.node.configured_users import check_user_line
+
+        check_user_line(self.settings, arguments)
         self.settings.user = [*self.settings.user, arguments]
 
     def _queue_module(self, arguments: list[bytes]) -> None:

@@ -256,9 +256,9 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("loading-process-events-interval-bytes", Number(1024, INT_MAX), HIDDEN, NOT_YET),
     # Security
     _row("requirepass", _SECRET, SENSITIVE),
-    _row("aclfile", _TEXT, IMMUTABLE, NOT_YET),
-    _row("acllog-max-len", _LONG, NONE, NOT_YET),
-    _row("acl-pubsub-default", Choice(("allchannels", "resetchannels")), NONE, NOT_YET),
+    _row("aclfile", _TEXT, IMMUTABLE),
+    _row("acllog-max-len", _LONG),
+    _row("acl-pubsub-default", Choice(("allchannels", "resetchannels"))),
     _row("tracking-table-max-keys", _SIZE, NONE, NOT_YET),
     # Memory
     _row("maxmemory", _UNLIMITED_BYTES, NONE, NOT_YET),

@@ -82,6 +82,7 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
         return 1
     for sock in sockets:
         server.reactor.listen(sock)
+    server.access.load_at_start()
     # Scripts take the picture as the sign that they may connect.
     log_mode(log, settings, version=__version__, sentinel_mode=options.sentinel_mode)
     listeners = SettingsListeners(server)

@@ -22,7 +22,7 @@ HEADER = "| directive | value | default | CONFIG SET | effect | meaning |\n|---|
 
 # Directives of files alone: they are fields of Settings, but no rows of the table.
 FILE_ONLY = {
-    "user": ("name and rules", "not yet"),
+    "user": ("name and rules", "works"),
     "rename_command": ("old and new name", "not yet"),
     "loadmodule": ("path and arguments", "remembered"),
 }
