@@ -12,16 +12,18 @@ import os
 from typing import TYPE_CHECKING
 
 from cluster import clock
-from cluster.acl.checks import Reason
+from cluster.acl.checks import Reason, may_use_channel
 from cluster.acl.errors import DefinitionError, RuleError
 from cluster.acl.file import parse_users, user_line, users_text
 from cluster.acl.log import LogEntry
 from cluster.acl.selectors import c_string, has_blanks
 from cluster.acl.users import User
+from cluster.commands.channels import Kind
 from cluster.errors import CommandError, ConfigError
 
 if TYPE_CHECKING:
     from cluster.commands.context import Session
+    from cluster.node.client import Client
     from cluster.node.config_rewrite import ConfText
     from cluster.node.server import Server
 
@@ -65,6 +67,21 @@ class AccessHost:
         for client in list(server.sessions.values()):
             if client.user is user or is_default:
                 server.set_authenticated(client, authenticated=client.authenticated)
+        if _lost_channels(user, before):
+            self._cut_off_subscribers(user)
+
+    def _cut_off_subscribers(self, user: User) -> None:
+        """Disconnect clients that are subscribed to what their user may not hear any more."""
+        patterns = [pattern for selector in user.selectors for pattern in selector.channel_patterns]
+        for client in list(self._server.sessions.values()):
+            held = client.subscriptions
+            if client.user is user and held is not None:
+                if not all(
+                    may_use_channel(patterns, name, is_pattern=kind is Kind.PATTERN)
+                    for kind, names in held.names.items()
+                    for name in names
+                ):
+                    self._disconnect(client)
 
     def _removed(self, user: User) -> None:
         """Its clients are disconnected; one that does it to itself, once it has its reply."""
@@ -73,7 +90,12 @@ class AccessHost:
             if client.user is user:
                 client.user = server.acl.default
                 server.set_authenticated(client, authenticated=False)
-                server.close_session(client, after_reply=client.request is not None and client.parked is None)
+                self._disconnect(client)
+
+    def _disconnect(self, client: Client) -> None:
+        """At once, or after its reply if it is the client that is being served."""
+        is_served = client.request is not None and client.parked is None
+        self._server.close_session(client, after_reply=is_served)
 
     def note_denial(
         self, session: Session, reason: Reason, subject: bytes, *, context: str, user_name: bytes | None
@@ -179,6 +201,16 @@ class AccessHost:
         """CONFIG REWRITE: the users as they are, unless a file has them."""
         for user in [] if self._server.settings.aclfile else self._acl.users():
             conf.put(b"user", user_line(user), force=True)
+
+
+def _lost_channels(user: User, before: User) -> bool:
+    """False if every pattern the user had is still one of its patterns: the cheap answer to a common question."""
+    if any(selector.all_channels for selector in user.selectors):
+        return False
+    patterns = {pattern for selector in user.selectors for pattern in selector.channel_patterns}
+    return any(
+        selector.all_channels or not patterns.issuperset(selector.channel_patterns) for selector in before.selectors
+    )
 
 
 def _open_private_enough(path: str, flags: int) -> int:
