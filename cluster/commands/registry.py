@@ -84,6 +84,7 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.sorted_set_ranges",
     "cluster.commands.sorted_set_algebra",
     "cluster.commands.blocking_sorted_sets",
+    "cluster.commands.geo",
     "cluster.commands.transactions",
     "cluster.commands.server",
     "cluster.commands.introspection",
