@@ -1,4 +1,4 @@
-"""Which arguments of a request are keys: what routing, COMMAND GETKEYS and ACLs ask.
+"""Which arguments of a request are keys: what routing (``keys_of``), COMMAND GETKEYS and ACLs ask.
 
 Read from the key specs of the command table (Redis 7.0, "Command key specifications"); the few commands whose specs
 are incomplete (SORT, MIGRATE, EVAL with its count, …) have a function of their own in ``_SPECIAL``.
@@ -36,6 +36,9 @@ def keys_of(row: Command, argv: list[bytes]) -> list[bytes]:
     """The keys of a request, in order; none when its arguments make no sense (the handler will say so)."""
     if row.single_key:
         return [argv[1]]
+    special = _ONLY_FOR_ROUTING.get(row.name)
+    if special is not None:
+        return [argv[index] for index, _flags in special(argv)]
     try:
         return [argv[index] for index, _flags in key_positions(row, argv)]
     except InvalidKeys:
@@ -156,6 +159,9 @@ _SPECIAL: dict[bytes, Callable[[list[bytes]], Positions]] = {
     b"bitfield": _bitfield_keys,
     b"sort": _sort_keys,
     b"migrate": _migrate_keys,
+}
+_ONLY_FOR_ROUTING: dict[bytes, Callable[[list[bytes]], Positions]] = {
     b"georadius": _georadius_keys,
     b"georadiusbymember": _georadius_keys,
 }
+"""Commands whose specs are complete, and which Redis nevertheless routes by a function that finds less."""

@@ -76,7 +76,7 @@ def describe(client: Client, now_ms: int) -> str:
         f" oll={len(client.unsent)} omem={client.unsent_bytes}"
         f" tot-mem={CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"
         f" events={'rw' if client.wants_write else 'r'} cmd={client.last_command.decode('latin-1')}"
-        f" user={client.user.name.decode('latin-1')} redir={redirect_id} resp={client.proto.version}"
+        f" user={client.user.name.decode('utf-8', 'surrogateescape')} redir={redirect_id} resp={client.proto.version}"
     )
     if client.lib_name or client.lib_version:
         line += f" lib-name={client.lib_name.decode('latin-1')} lib-ver={client.lib_version.decode('latin-1')}"

@@ -1,0 +1,109 @@
+"""The ACL, here and in a real server: the same rules must be refused for the same reasons, written down in the same
+canonical form, and allow the same requests.
+
+Where a description ends with single commands, Redis lists them in the order of a hash table whose seed is drawn anew at
+each start; they are compared as a set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.acl.catalog import CATEGORIES
+from tests.support.differential import acl
+from tests.support.differential.vocabulary import Request
+from tests.support.servers import OurNode, RealRedis
+from tests.support.wire import RawConnection, ReplyError
+
+pytestmark = pytest.mark.real_redis
+
+_SINGLE_COMMANDS = re.compile(rb"(?: [+-][^@ )][^ )]*)+")
+
+
+class Both:
+    """One connection to each server, of either protocol."""
+
+    def __init__(self, ports: list[int]) -> None:
+        self._by_protocol = {version: [RawConnection(port) for port in ports] for version in (2, 3)}
+        for connection in self._by_protocol[3]:
+            connection.call("HELLO", 3)
+
+    def ask(self, request: Request, *, protocol: int = 2) -> list[Any]:
+        """The two replies in the form that is compared."""
+        connections = self._by_protocol[protocol]
+        for connection in connections:
+            connection.send(*request)
+        return [_comparable(connection.reply()) for connection in connections]
+
+    def must_agree(self, request: Request, *, protocol: int = 2) -> Any:
+        ours, theirs = self.ask(request, protocol=protocol)
+        assert ours == theirs, (request, protocol)
+        return ours
+
+    def close(self) -> None:
+        for connections in self._by_protocol.values():
+            for connection in connections:
+                connection.close()
+
+
+def _comparable(reply: Any) -> Any:
+    if isinstance(reply, ReplyError):
+        return f"-{reply}"
+    if isinstance(reply, bytes):
+        return _SINGLE_COMMANDS.sub(lambda match: b" " + b" ".join(sorted(match[0].split())), reply)
+    if isinstance(reply, list):
+        return [_comparable(each) for each in reply]
+    if isinstance(reply, dict):
+        return {name: _comparable(value) for name, value in reply.items()}
+    return reply
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Both]:
+    with OurNode() as ours, RealRedis() as real:
+        servers = Both([ours.port, real.port])
+        yield servers
+        servers.close()
+
+
+@given(
+    beginning=acl.beginnings,
+    steps=st.lists(
+        st.tuples(st.one_of(acl.definitions, acl.definitions, acl.questions), st.sampled_from((2, 3))),
+        max_size=10,
+    ),
+    channels=st.sampled_from((b"resetchannels", b"allchannels")),
+    questions=st.lists(acl.dry_runs, max_size=20),
+)
+def test_any_rules_mean_the_same(
+    both: Both, beginning: Request, steps: list[tuple[Request, int]], channels: bytes, questions: list[Request]
+) -> None:
+    both.ask((b"ACL", b"DELUSER", *acl.USERS[:2]))
+    both.must_agree((b"CONFIG", b"SET", b"acl-pubsub-default", channels))
+    both.must_agree(beginning)
+    for request, protocol in steps:
+        both.must_agree(request, protocol=protocol)
+    for name in acl.USERS:
+        both.must_agree((b"ACL", b"GETUSER", name))
+        both.must_agree((b"ACL", b"GETUSER", name), protocol=3)
+    for question in questions:
+        both.must_agree(question)
+    for line in both.must_agree((b"ACL", b"LIST")):
+        # What is written down must lead back to itself.
+        _user, name, rules = line.split(b" ", 2)
+        before = both.must_agree((b"ACL", b"GETUSER", name))
+        both.must_agree((b"ACL", b"SETUSER", name, b"reset", *rules.split(b" ")))
+        assert both.must_agree((b"ACL", b"GETUSER", name))[2:] == before[2:]
+
+
+def test_categories_hold_the_same_commands(both: Both) -> None:
+    assert both.must_agree((b"ACL", b"CAT")) == [name.encode() for name in CATEGORIES]
+    for name in CATEGORIES:
+        ours, theirs = both.ask((b"ACL", b"CAT", name.encode()))
+        assert sorted(ours) == sorted(theirs)
