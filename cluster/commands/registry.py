@@ -75,6 +75,7 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.pubsub",
     "cluster.commands.strings",
     "cluster.commands.bitmaps",
+    "cluster.commands.hyperloglog",
     "cluster.commands.keys",
     "cluster.commands.hashes",
     "cluster.commands.lists",
@@ -85,6 +86,10 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.sorted_set_algebra",
     "cluster.commands.blocking_sorted_sets",
     "cluster.commands.geo",
+    "cluster.commands.streams",
+    "cluster.commands.stream_groups",
+    "cluster.commands.stream_reading",
+    "cluster.commands.stream_info",
     "cluster.commands.transactions",
     "cluster.commands.server",
     "cluster.commands.introspection",
@@ -123,12 +128,12 @@ class Command:
         "last_key",
         "latencies",
         "name",
+        "nanoseconds",
         "quick",
         "record",
         "rejected_calls",
         "single_key",
         "subcommands",
-        "usec",
     )
 
     def __init__(self, record: list[Any], handler: Handler | None) -> None:
@@ -163,11 +168,16 @@ class Command:
             and handler is not None
         )
         self.calls = 0
-        self.usec = 0
+        self.nanoseconds = 0
         self.rejected_calls = 0
         self.failed_calls = 0
         self.latencies = [0] * LATENCY_BUCKETS
         """Calls by duration: bucket n holds those of 2**(n-1) to 2**n - 1 ns."""
+
+    @property
+    def usec(self) -> int:
+        """Microseconds spent in all calls."""
+        return self.nanoseconds // 1000
 
     def accepts(self, argument_count: int) -> bool:
         """True when a request of ``argument_count`` words (the name included) fits the arity."""
@@ -175,7 +185,7 @@ class Command:
 
     def reset_statistics(self) -> None:
         """Forget calls and times (CONFIG RESETSTAT)."""
-        self.calls = self.usec = self.rejected_calls = self.failed_calls = 0
+        self.calls = self.nanoseconds = self.rejected_calls = self.failed_calls = 0
         self.latencies = [0] * LATENCY_BUCKETS
 
 
