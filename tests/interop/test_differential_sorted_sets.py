@@ -1,0 +1,190 @@
+"""Sorted sets and places, here and in a real server: every reply, and what is left behind, must be the same.
+
+What is stored is compared by DUMP, in which both have a sorted set in order. A walk by ZSCAN goes over a skiplist's
+table in no order, so of a step only the number of parts is compared, and of a whole walk what it found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.differential import geo, keyspace, normalise, sets, sorted_sets, transactions
+from tests.support.differential.pair import CONNECTIONS, Pair, Side
+from tests.support.differential.vocabulary import Request, keys
+
+pytestmark = pytest.mark.real_redis
+
+Step = Callable[[Pair], object]
+
+_UNORDERED = frozenset(b"SMEMBERS SINTER SUNION SDIFF SPOP".split())
+_RANDOM = frozenset({b"SRANDMEMBER", b"ZRANDMEMBER"})
+_SCANS = frozenset({b"SSCAN", b"ZSCAN"})
+
+
+def _comparable(request: Request, raw: bytes) -> bytes:
+    """The reply without what may differ."""
+    name = request[0].upper()
+    if raw[:1] not in b"*~$":
+        return normalise.reply(request, raw)
+    if name in _UNORDERED and raw[:1] in b"*~":
+        return raw[:1] + b"".join(sorted(normalise.elements(raw)))
+    if name in _RANDOM:
+        return raw[: raw.index(b"\r\n")] if raw[:1] == b"*" else raw[:1]
+    if name in _SCANS:
+        return raw[:4]
+    return normalise.reply(request, raw)
+
+
+class SortedSetPair(Pair):
+    """Two servers whose tables may list their members in different orders."""
+
+    def ask_each(self, connection: int, requests: list[Request]) -> bytes:
+        for side, words in zip(self.sides, requests, strict=True):
+            side.connections[connection].send(words)
+        ours, theirs = (side.connections[connection].reply() for side in self.sides)
+        self.history.append(f"{connection}: {requests[0]!r} -> {theirs!r}")
+        if ours != theirs:
+            self.same("replies", _comparable(requests[0], ours), _comparable(requests[0], theirs))
+        return ours
+
+    def walk(self, connection: int, key: bytes) -> None:
+        """A whole iteration of ZSCAN finds the same on both sides."""
+        found = []
+        for side in self.sides:
+            cursor, pairs = b"0", set[tuple[bytes, bytes]]()
+            while True:
+                raw = side.connections[connection].ask(b"ZSCAN", key, cursor)
+                if not raw.startswith(b"*2"):
+                    found.append({(raw, b"")})
+                    break
+                _head, _size, cursor, rest = raw.split(b"\r\n", 3)
+                words = normalise.elements(rest)
+                pairs.update(zip(words[::2], words[1::2], strict=True))
+                if cursor == b"0":
+                    found.append(pairs)
+                    break
+        self.history.append(f"{connection}: ZSCAN {key!r} -> {found[1]!r}")
+        self.same("walk", *found)
+        for side in self.sides:  # Each took steps of its own number, and each step counts as a hit.
+            side.observer.ask(b"CONFIG", b"RESETSTAT")
+
+    def _end_of_stream(self, side: Side) -> list[bytes]:
+        """Without the payloads of RESTORE, which each side got from the other."""
+        commands = super()._end_of_stream(side)
+        return [b"RESTORE" if b"RESTORE" in command[:15].upper() else command for command in commands]
+
+    def _compare_database(self, index: int) -> None:
+        observers = [side.observer for side in self.sides]
+        if not self.cluster:
+            for observer in observers:
+                observer.ask(b"SELECT", b"%d" % index)
+        names = [sorted(normalise.elements(observer.ask(b"KEYS", b"*"))) for observer in observers]
+        self.same(f"keys of database {index}", *names)
+        for key in names[0]:
+            asked: list[Request] = [(b"TYPE", key), (b"OBJECT", b"ENCODING", key), (b"DEBUG", b"DIGEST-VALUE", key)]
+            if b"hashtable" not in observers[0].ask(b"OBJECT", b"ENCODING", key):
+                asked.append((b"DUMP", key))
+            for words in asked:
+                self.same(f"{words!r} in database {index}", *(observer.ask(*words) for observer in observers))
+
+
+class _Described:
+    """A step that a failing example shows as what it does."""
+
+    def __init__(self, text: str, act: Step) -> None:
+        self._text = text
+        self._act = act
+
+    def __call__(self, pair: Pair) -> object:
+        return self._act(pair)
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def _ask(connection: int, request: Request) -> Step:
+    return _Described(f"ask({connection}, {request!r})", lambda pair: pair.ask(connection, request))
+
+
+def _walk(connection: int, key: bytes) -> Step:
+    def act(pair: Pair) -> None:
+        assert isinstance(pair, SortedSetPair)
+        pair.walk(connection, key)
+
+    return _Described(f"walk({connection}, {key!r})", act)
+
+
+def _fill(connection: int, key: bytes, first: int, count: int, scores: int) -> Step:
+    """Enough members for another encoding, with so many different scores."""
+    numbers = range(first, first + count)
+    words = [word for number in numbers for word in (b"%d" % (number * 7919 % scores), b"%d" % number)]
+    return _Described(
+        f"fill({key!r}, {first}, {count}, {scores})", lambda pair: pair.ask(connection, (b"ZADD", key, *words))
+    )
+
+
+def _exchange(connection: int, source: bytes, target: bytes) -> Step:
+    return _Described(
+        f"exchange_payloads({connection}, {source!r}, {target!r})",
+        lambda pair: pair.exchange_payloads(connection, source, target),
+    )
+
+
+_connections = st.integers(0, CONNECTIONS - 1)
+_asking = st.builds(_ask, _connections, sorted_sets.requests)
+_other_steps = (
+    st.builds(_ask, _connections, keyspace.requests),
+    st.builds(_ask, _connections, transactions.requests),
+    st.builds(_exchange, _connections, keys, keys),
+    st.builds(_walk, _connections, keys),
+)
+_steps = st.lists(
+    st.one_of(
+        _asking,
+        _asking,
+        _asking,
+        _asking,
+        _asking,
+        st.builds(_ask, _connections, sorted_sets.waiting),
+        st.builds(_ask, _connections, sets.requests),
+        st.builds(
+            _fill, _connections, keys, st.integers(-5, 300), st.sampled_from((20, 130, 600)),
+            st.sampled_from((1, 3, 1000)),
+        ),
+        *_other_steps,
+    ),
+    min_size=1,
+    max_size=30,
+)  # fmt: skip
+_geo_steps = st.lists(
+    st.one_of(*[st.builds(_ask, _connections, geo.requests)] * 6, _asking, *_other_steps), min_size=1, max_size=20
+)
+
+
+@pytest.fixture(scope="module", params=["followed", "cluster"])
+def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
+    """Both servers: with a replica attached, and in cluster mode."""
+    with SortedSetPair(cluster=request.param == "cluster") as servers:
+        for side in servers.sides:  # The two compress alike, but not to the same bytes.
+            side.observer.ask(b"CONFIG", b"SET", b"rdbcompression", b"no")
+        yield servers
+
+
+@given(steps=_steps)
+def test_any_requests_have_the_same_effect(pair: Pair, steps: list[Step]) -> None:
+    pair.begin()
+    for step in steps:
+        step(pair)
+    pair.compare_state()
+
+
+@given(steps=_geo_steps)
+def test_places_are_the_same(pair: Pair, steps: list[Step]) -> None:
+    pair.begin()
+    for step in steps:
+        step(pair)
+    pair.compare_state()
