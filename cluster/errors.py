@@ -39,6 +39,10 @@ class ConfigError(HashslotError):
     """A directive, a conf file or nodes.conf cannot be accepted; the text is the one Redis prints."""
 
 
+class AofError(HashslotError):
+    """A file of the append only file cannot be loaded; the text names the file and the offset."""
+
+
 class RdbError(HashslotError):
     """An RDB file or a DUMP payload is damaged or of an unknown version; the text names the offset."""
 

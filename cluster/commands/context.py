@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cluster.failover.engine import ClusterEngine
     from cluster.gossip.bus import ClusterBus
     from cluster.gossip.state import ClusterState
+    from cluster.persistence.aof import AppendOnlyFile
     from cluster.replication.feed import ReplicationFeed
     from cluster.replication.manager import Replication
     from cluster.replication.state import ReplicationState
@@ -289,6 +290,9 @@ class ServerContext(ABC):
     log: Any
     run_id: str
     statistics: Any
+    aof: AppendOnlyFile
+    aof_role: Any
+    """cluster.node.append_only.AofRole: DEBUG LOADAOF."""
     stopping: Any
     """cluster.node.stopping.Stopping: SHUTDOWN."""
     saving: Any
@@ -297,10 +301,19 @@ class ServerContext(ABC):
     latency: Any
     """cluster.node.latency_monitor.LatencyMonitor."""
     monitors: Any
+    memory: Any
+    """cluster.node.memory.MemoryMeter: how much is used."""
+    collector: Any
+    """cluster.node.collector.Collector: when cycles are looked for."""
     cron: Any
     active_expire: bool
     skip_checksum_validation: bool
     loading: bool
+
+    @property
+    @abstractmethod
+    def is_out_of_memory(self) -> bool:
+        """maxmemory was exceeded, and nothing could be evicted, when the command that runs began."""
 
     @abstractmethod
     def schedule_write(self, session: Session) -> None:

@@ -164,11 +164,17 @@ def _pause_cron(client: Session, arguments: list[bytes]) -> bytes:
 
 @subcommand(b"quicklist-packed-threshold", 1)
 @subcommand(b"set-disable-deny-scripts", 1)
-@subcommand(b"aof-flush-sleep", 1)
 @subcommand(b"replybuffer", 2)
 @subcommand(b"client-eviction", 0)
 def _accepted(client: Session, arguments: list[bytes]) -> bytes:
     """Switches for parts of Redis that have no counterpart here."""
+    return OK
+
+
+@subcommand(b"aof-flush-sleep", 1)
+def _aof_flush_sleep(client: Session, arguments: list[bytes]) -> bytes:
+    """Rest before each write of the append only file, in microseconds."""
+    client.server.aof.flush_sleep_us = max(parse_integer(arguments[0]), 0)
     return OK
 
 
@@ -239,7 +245,11 @@ def _reload(client: Session, arguments: list[bytes]) -> bytes:
 
 @subcommand(b"loadaof", 0)
 def _loadaof(client: Session, arguments: list[bytes]) -> bytes:
-    raise CommandError(b"ERR there is no append only file to load")
+    server = client.server
+    if not server.aof_role.load_now():
+        os._exit(1)  # There is neither the old data set any more nor a complete new one.
+    server.log.warning("Append Only File loaded by DEBUG LOADAOF")
+    return OK
 
 
 @subcommand(b"object", 1, 2)

@@ -1,4 +1,4 @@
-"""SAVE, BGSAVE, LASTSAVE (rdb.c). What they start and how it ends is cluster.node.saving's."""
+"""SAVE, BGSAVE, LASTSAVE (rdb.c), BGREWRITEAOF (aof.c). What they start is for others to end: cluster.node.saving."""
 
 from __future__ import annotations
 
@@ -42,7 +42,18 @@ def bgsave(client: Session, argv: list[bytes]) -> bytes:
 
 @command("bgrewriteaof")
 def bgrewriteaof(client: Session, argv: list[bytes]) -> bytes:
-    raise CommandError(b"ERR BGREWRITEAOF is not possible: this server keeps no append only file yet")
+    aof = client.server.aof
+    if aof.rewrite_is_running:
+        raise CommandError(b"ERR Background append only file rewriting already in progress")
+    if client.server.saving.child_is_active() or client.in_exec:
+        aof.rewrites.scheduled = True
+        aof.rewrites.consecutive_failures = 0  # Who asks for it by hand does not want to wait.
+        return simple(b"Background append only file rewriting scheduled")
+    if not aof.start_rewrite():
+        raise CommandError(
+            b"ERR Can't execute an AOF background rewriting. Please check the server logs for more information."
+        )
+    return simple(b"Background append only file rewriting started")
 
 
 @command("lastsave")

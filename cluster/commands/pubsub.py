@@ -14,6 +14,7 @@ from cluster.commands.context import Session
 from cluster.commands.keys import help_reply
 from cluster.commands.registry import command
 from cluster.errors import CommandError
+from cluster.keyspace.database import ReplicasOnly
 from cluster.keyspace.glob import compile_glob
 from cluster.resp.encode import EMPTY_ARRAY, array, bulk, bulk_array, integer
 
@@ -103,7 +104,7 @@ def spublish(client: Session, argv: list[bytes]) -> bytes:
 def _pass_on(client: Session, argv: list[bytes], *, is_sharded: bool) -> None:
     engine = client.server.engine
     if engine is None:
-        client.db.keyspace.propagate(client.db.index, argv)
+        client.db.keyspace.propagate(client.db.index, ReplicasOnly(argv))
     else:
         engine.publish(argv[1], argv[2], is_sharded, clock.monotonic_ms())
 

@@ -12,7 +12,15 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from cluster.keyspace.reclaim import LAZY_EFFORT, RECLAIMER
+from cluster.keyspace.values import effort
+from cluster.slots.hashing import key_slot
+
+if TYPE_CHECKING:
+    from cluster.keyspace.access import FrequencyRules
+    from cluster.keyspace.scan_table import ScanTable
 
 Value = Any
 """A string (bytes, int, bytearray: see keyspace.strings) or an instance of one of the value classes."""
@@ -20,6 +28,14 @@ Value = Any
 SLOT_COUNT: Final = 16384
 EMPTY: Final[dict[bytes, Value]] = {}
 _RANDOM_KEY_ATTEMPTS: Final = 100
+
+class ReplicasOnly(list[bytes]):
+    """An effect that the append only file is not told: it changes no data (PUBLISH)."""
+
+
+class FileOnly(list[bytes]):
+    """An effect that replicas are not told (redis.set_repl). To be added by :meth:`Keyspace.propagate` only."""
+
 
 Observer = Callable[["Database", bytes], None]
 """Called as ``observer(database, key)`` after a key changed: WATCH, client-side caching."""
@@ -48,10 +64,14 @@ class Keyspace:
         """True while a key goes by nobody's command: its time is over, or memory is short."""
         self.obeying_master = False
         """True while a command of our master runs: expired keys are then visible to it, as in Redis."""
+        self.loading = False
+        """True while a data set is being loaded: nothing expires, what is in the file decides."""
         self.followed = False
         """True when somebody (replicas, backlog, AOF) wants effects; otherwise none are collected."""
         self.effects: list[tuple[int, list[bytes]]] = []
         """(database index, command) to replicate for the unit of execution now running, in order."""
+        self.has_file_only_effects = False
+        """True from the first :class:`FileOnly` on, which hardly anybody ever uses."""
         self.observers: list[Observer] = []
         self.observed = False
         """True when ``observers`` must be called: kept in step by add_observer/remove_observer."""
@@ -60,6 +80,14 @@ class Keyspace:
         self.misses = 0
         self.expired_keys = 0
         self.evicted_keys = 0
+        self.access_ms = 0
+        """"Now" as access times see it: set by housekeeping, so that many keys share one integer."""
+        self.slot_used_ms: list[int] = [0] * SLOT_COUNT
+        """Per slot, of all databases: when a key of it was last used (see keyspace.access)."""
+        self.frequency: FrequencyRules
+        """Set by whoever evicts."""
+        self.peeked_key: bytes | None = None
+        """The last key that was peeked, by identity, under an LFU policy."""
         self.rng = random.Random()
         self.databases = [Database(self, index) for index in range(database_count)]
 
@@ -79,6 +107,8 @@ class Keyspace:
         """Add a command to the effects of the unit now running."""
         if self.followed:
             self.effects.append((database_index, argv))
+            if type(argv) is FileOnly:
+                self.has_file_only_effects = True
 
     def flush_all(self) -> int:
         """Empty every database; returns how many keys went."""
@@ -88,7 +118,7 @@ class Keyspace:
 class Database:
     """One numbered database. Every method takes the key's slot when the caller knows it already."""
 
-    __slots__ = ("_expiry_heap", "avg_ttl_ms", "expires", "index", "keyspace", "slots")
+    __slots__ = ("_expiry_heap", "access", "avg_ttl_ms", "expires", "index", "keyspace", "slot_used_ms", "slots")
 
     def __init__(self, keyspace: Keyspace, index: int) -> None:
         self.keyspace = keyspace
@@ -97,11 +127,14 @@ class Database:
         self.expires: dict[bytes, int] = {}
         self._expiry_heap: list[tuple[int, bytes]] = []
         self.avg_ttl_ms = 0
+        self.slot_used_ms = keyspace.slot_used_ms
+        self.access: ScanTable[int]
+        """Per key, when or how often it is used: only in the subclasses of keyspace.access."""
 
     # Reading ------------------------------------------------------------------------------------------------
 
     def read(self, key: bytes, slot: int) -> Value | None:
-        """The value for a command that reads it, or None; counts a hit or a miss."""
+        """The value for a command that reads it, or None; counts a hit or a miss, and as a use of the key."""
         value = self.slots[slot].get(key)
         if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot):
             value = None
@@ -109,12 +142,22 @@ class Database:
             self.keyspace.misses += 1
             self.notify("m", b"keymiss", key)
         else:
-            self.keyspace.hits += 1
+            keyspace = self.keyspace
+            keyspace.hits += 1
+            self.slot_used_ms[slot] = keyspace.now_ms
+        return value
+
+    def glance(self, key: bytes, slot: int) -> Value | None:
+        """Like :meth:`read` for a command that does not use the value (TTL, TYPE, EXISTS): its idle time goes on."""
+        used_ms = self.slot_used_ms[slot]
+        value = Database.read(self, key, slot)
+        self.slot_used_ms[slot] = used_ms
         return value
 
     def peek(self, key: bytes, slot: int) -> Value | None:
-        """The value for a command that will change it (no hit or miss is counted), or None."""
+        """The value for a command that will change it (no hit or miss is counted), or None. Counts as a use."""
         value = self.slots[slot].get(key)
+        self.slot_used_ms[slot] = self.keyspace.now_ms
         if (
             value is not None
             and self.expires
@@ -125,8 +168,11 @@ class Database:
         return value
 
     def exists(self, key: bytes, slot: int) -> bool:
-        """True when the key is there and not expired."""
-        return self.peek(key, slot) is not None
+        """True when the key is there and not expired. Not a use of it."""
+        used_ms = self.slot_used_ms[slot]
+        found = Database.peek(self, key, slot) is not None
+        self.slot_used_ms[slot] = used_ms
+        return found
 
     def holds(self, key: bytes, slot: int) -> bool:
         """Like :meth:`exists`, but changes nothing: an expired key stays where it is."""
@@ -139,7 +185,7 @@ class Database:
     def _hide_if_expired(self, key: bytes, slot: int, *, for_write: bool = False) -> bool:
         """True when the key is past its time; a master then deletes it and says so (expireIfNeeded in db.c)."""
         keyspace = self.keyspace
-        if self.expires[key] > keyspace.now_ms:
+        if self.expires[key] > keyspace.now_ms or keyspace.loading:
             return False
         if keyspace.is_replica:
             if keyspace.obeying_master:
@@ -152,7 +198,10 @@ class Database:
 
     def expire_now(self, key: bytes, slot: int) -> None:
         """Delete a key whose time has come, tell replicas (DEL) and observers (expired)."""
-        self.remove(key, slot)
+        if self.keyspace.deletion_word == b"UNLINK":
+            self.unlink(key, slot)
+        else:
+            self.remove(key, slot)
         self._say_expired(key)
         if self.keyspace.observed:
             self.keyspace.is_housekeeping = True
@@ -174,9 +223,10 @@ class Database:
             values = self.slots[slot] = {}
         values[key] = value
         keyspace = self.keyspace
+        self.slot_used_ms[slot] = keyspace.now_ms
         if self.expires and not keep_ttl:
             at_ms = self.expires.pop(key, None)
-            if at_ms is not None and at_ms <= keyspace.now_ms and not keyspace.obeying_master:
+            if at_ms is not None and at_ms <= keyspace.now_ms and not (keyspace.obeying_master or keyspace.loading):
                 self._say_expired(key)
         keyspace.dirty += 1
         if keyspace.observed:
@@ -194,9 +244,9 @@ class Database:
         stored.update(zip(keys, values, strict=True))
         self.keyspace.dirty += len(keys)
 
-    def delete(self, key: bytes, slot: int) -> bool:
+    def delete(self, key: bytes, slot: int, *, lazily: bool = False) -> bool:
         """Remove a key and signal the change; False when it was not there. (An expired key must be peeked first.)"""
-        if not self.remove(key, slot):
+        if not (self.unlink(key, slot) if lazily else self.remove(key, slot)):
             return False
         self.keyspace.dirty += 1
         self.touched(key)
@@ -212,6 +262,13 @@ class Database:
         if self.expires:
             self.expires.pop(key, None)
         return True
+
+    def unlink(self, key: bytes, slot: int) -> bool:
+        """Like :meth:`remove`; a value of many elements is freed later, and counted (freeObjAsync)."""
+        value = self.slots[slot].get(key)
+        if value is not None and effort(value) > LAZY_EFFORT:
+            RECLAIMER.bury([value], objects=1)
+        return self.remove(key, slot)
 
     def changed(self, key: bytes, count: int = 1) -> None:
         """Say that a value was changed in place: counts ``count`` changes and tells observers."""
@@ -231,19 +288,30 @@ class Database:
         heap = self._expiry_heap
         heapq.heappush(heap, (at_ms, key))
         if len(heap) > 64 + 2 * len(self.expires):
-            self._expiry_heap = [(when, name) for name, when in self.expires.items()]
-            heapq.heapify(self._expiry_heap)
+            self._rebuild_heap()
+
+    def _rebuild_heap(self) -> None:
+        """Leave out what is not true any more."""
+        self._expiry_heap = [(when, name) for name, when in self.expires.items()]
+        heapq.heapify(self._expiry_heap)
 
     def persist(self, key: bytes) -> bool:
         """Take a key's expiry away; False when it had none."""
         return self.expires.pop(key, None) is not None
 
-    def clear(self) -> int:
-        """Remove every key without telling anybody; returns how many there were."""
+    def clear(self, *, lazily: bool = False) -> int:
+        """Remove every key without telling anybody; returns how many there were. ``lazily``: counts as lazy freeing.
+
+        Either way the memory of many keys is freed bit by bit.
+        """
         count = len(self)
-        self.slots = [EMPTY] * SLOT_COUNT
-        self.expires = {}
-        self._expiry_heap = []
+        if count:
+            RECLAIMER.bury(self.slots, count if lazily else 0)
+            RECLAIMER.bury(self._expiry_heap)
+            RECLAIMER.bury(self.expires)
+            self.slots = [EMPTY] * SLOT_COUNT
+            self.expires = {}
+            self._expiry_heap = []
         return count
 
     def swap_contents(self, other: Database) -> None:
@@ -251,6 +319,17 @@ class Database:
         self.slots, other.slots = other.slots, self.slots
         self.expires, other.expires = other.expires, self.expires
         self._expiry_heap, other._expiry_heap = other._expiry_heap, self._expiry_heap
+        if hasattr(self, "access"):
+            self.access, other.access = other.access, self.access
+
+    def last_used_ms(self, key: bytes, slot: int) -> int:
+        """When the key was last used, or at the latest: see keyspace.access."""
+        return self.slot_used_ms[slot]
+
+    def learn(self, key: bytes, idle_s: int | None, frequency: int | None) -> None:
+        """Take over what RESTORE or a snapshot tells of the use of a key; both None: there is a key."""
+        if idle_s is not None:
+            self.slot_used_ms[key_slot(key)] = self.keyspace.now_ms - idle_s * 1000
 
     def notify(self, event_class: str, event: bytes, key: bytes) -> None:
         """Publish a keyspace event if anybody asked for its class (``g $ l s h z x e t m d n``)."""
@@ -294,6 +373,29 @@ class Database:
             attempts += 1
             if key in self.expires and attempts >= _RANDOM_KEY_ATTEMPTS:
                 return key
+        return None
+
+    def random_expiring_key(self) -> bytes | None:
+        """A random key among those with an expiry, or None; in O(1)."""
+        heap, expires = self._expiry_heap, self.expires
+        rng = self.keyspace.rng
+        while expires:
+            for _ in range(_RANDOM_KEY_ATTEMPTS):
+                at_ms, key = heap[int(rng.random() * len(heap))]
+                if expires.get(key) == at_ms:
+                    return key
+            self._rebuild_heap()
+            heap = self._expiry_heap
+        return None
+
+    def soonest_expiring_key(self) -> bytes | None:
+        """The key that expires before all others, or None."""
+        heap, expires = self._expiry_heap, self.expires
+        while heap:
+            at_ms, key = heap[0]
+            if expires.get(key) == at_ms:
+                return key
+            heapq.heappop(heap)
         return None
 
     def take_due(self, now_ms: int, limit: int) -> list[bytes]:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from cluster.node.config_file import REDIS_VERSION, quote
+from cluster.node.config_file import REDIS_VERSION
 from cluster.resp.parser import split_inline
+from cluster.resp.quoting import quote
 
 HELP = """\
 Usage: redis-cluster-node [/path/to/redis.conf] [options] [-]

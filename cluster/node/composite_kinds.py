@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from cluster.errors import ConfigError
-from cluster.node.config_file import decode, encode, quote
+from cluster.node.config_file import decode, encode
 from cluster.node.directive_kinds import (
     Kind,
     RewriteLine,
@@ -21,6 +21,7 @@ from cluster.node.directive_kinds import (
     signed,
 )
 from cluster.resp.parser import split_inline
+from cluster.resp.quoting import quote
 from cluster.settings import (
     NOTIFY_ALL,
     NOTIFY_EVICTED,

@@ -21,15 +21,6 @@ from cluster.resp.parser import split_inline
 REDIS_VERSION: Final = cluster.REDIS_VERSION
 
 _TRIMMED = b" \t\r\n"
-_ESCAPES = {
-    ord("\n"): b"\\n",
-    ord("\r"): b"\\r",
-    ord("\t"): b"\\t",
-    ord("\b"): b"\\b",
-    ord("\a"): b"\\a",
-    ord("\\"): b"\\\\",
-    ord('"'): b'\\"',
-}
 _READ_SIZE = 65_536
 
 
@@ -50,13 +41,6 @@ def decode(value: bytes) -> str:
 def encode(value: str) -> bytes:
     """The bytes that :func:`decode` was given."""
     return value.encode("utf-8", "surrogateescape")
-
-
-def quote(value: bytes) -> bytes:
-    """``value`` in double quotes, printable, so that :func:`split_inline` gives it back."""
-    return b'"%b"' % b"".join(
-        _ESCAPES.get(byte) or (bytes([byte]) if 32 <= byte < 127 else b"\\x%02x" % byte) for byte in value
-    )
 
 
 def directives(text: bytes) -> Iterator[ConfigLine]:

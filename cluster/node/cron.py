@@ -12,13 +12,16 @@ import trio
 
 from cluster import clock
 from cluster.keyspace.expiry import expire_due
-from cluster.node.memory import resident_bytes
+from cluster.keyspace.reclaim import RECLAIMER
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
+    from cluster.node.timers import Timer
 
 ACTIVE_EXPIRE_BUDGET_US = 25_000
 """At most a quarter of the time between two rounds (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC)."""
+_RECLAIM_US = 1000
+_RECLAIM_PAUSE_MS = 2
 
 
 class Cron:
@@ -30,17 +33,23 @@ class Cron:
             (100, self._expire),
             (100, self._sample_rates),
             (100, server.saving.check_child),
+            (100, server.aof.cron),
             (100, server.stopping.check),
             (100, server.blocking.redirect),
             (100, self._limit_tracking),
+            (100, server.memory_limit.tick),
+            (100, self._reclaim),
             (1000, self._drop_idle_clients),
             (1000, server.saving.check_save_points),
+            (1000, server.aof.retry_write),
             (1000, server.replication.cron),
             (1000, self._note_memory),
+            (1000, server.collector.tick),
             (1000, lambda: server.migrate_connections.close_idle(clock.monotonic_ms())),
             (1000, server.refresh_plain),
         ]
         self._due_ms = [0] * len(self._jobs)
+        self._reclaiming: Timer | None = None
         self.paused = False
         """DEBUG PAUSE-CRON."""
 
@@ -106,6 +115,10 @@ class Cron:
                 )
                 server.reactor.disconnect(client)
 
+    def _reclaim(self) -> None:
+        """Free what large values have left, a little in each turn of the loop."""
+        if RECLAIMER.drain(_RECLAIM_US) and not (self._reclaiming and self._reclaiming.is_pending):
+            self._reclaiming = self._server.timers.call_at(clock.monotonic_ms() + _RECLAIM_PAUSE_MS, self._reclaim)
+
     def _note_memory(self) -> None:
-        statistics = self._server.statistics
-        statistics.peak_memory_bytes = max(statistics.peak_memory_bytes, resident_bytes())
+        self._server.memory.used_bytes()  # Which notes the peak.

@@ -17,8 +17,9 @@ from typing import Any, Final
 import attrs
 
 from cluster.errors import ConfigError
-from cluster.node.config_file import decode, encode, quote
+from cluster.node.config_file import decode, encode
 from cluster.resp.parser import parse_length
+from cluster.resp.quoting import quote
 from cluster.settings import Settings
 
 INT_MAX: Final = 2**31 - 1

@@ -53,26 +53,80 @@ class Dispatcher:
         self._fast_slots_version = -1
         self._depth = 0
 
+    @property
+    def is_in_transaction(self) -> bool:
+        """A command runs inside of another: a transaction or a script, whose effects are not complete."""
+        return self._depth > 1
+
     # What arrives -------------------------------------------------------------------------------------------
 
     def receive(self, client: Client, data: bytes) -> None:
-        """Run everything that ``data`` completes; replies are added to ``client.out``."""
+        """Run everything that ``data`` completes; replies are added to ``client.out``.
+
+        What most reads hold, one quick request of a client and a server with nothing unusual about them, goes through
+        here from top to bottom. Anything else is left to the longer ways, which would do the same with it.
+        """
         server = self._server
         client.last_active_ms = server.now_ms
+        if not client.plain:
+            self._receive_any(client, data)
+            return
         parser = client.parser
-        if client.plain:
-            requests = parser.feed(data)
-            if len(requests) == 1 and server.plain and self._run_alone(client, requests[0]):
-                if not parser.pending:
-                    return
-            elif requests:
-                self.run_requests(client, requests)
-        elif client.parked is not None:
+        requests = parser.feed(data)
+        if len(requests) != 1 or parser.pending or not server.plain:
+            self._run_parsed(client, requests)
+            return
+        argv = requests[0]
+        row = self._find(argv[0])
+        if row is None or not row.quick or (len(argv) != row.arity and not row.accepts(len(argv))):
+            self._run_parsed(client, requests)
+            return
+        if row.single_key:
+            slot = key_slot(argv[1])
+            cluster = server.cluster
+            if cluster is not None and cluster.routing_version != self._fast_slots_version:
+                self.fast_slots()
+            if not self._fast_slots[slot]:
+                self._run_parsed(client, requests)
+                return
+            client.slot = slot
+        elif row.has_keys and not self._share_a_fast_slot(client, row, argv, self.fast_slots()):
+            self._run_parsed(client, requests)
+            return
+        keyspace = self._keyspace
+        if row.is_write and (keyspace.followed or server.blocking.waiters or not server.accepts_writes):
+            self._run_parsed(client, requests)
+            return
+        began_ns = perf_counter_ns()
+        try:
+            reply = row.handler(client, argv)  # type: ignore[misc]
+        except CommandError as refusal:
+            reply = self._refuse(row, refusal)
+        except Exception:
+            reply = self._report_bug(client, argv)
+        elapsed_ns = perf_counter_ns() - began_ns
+        if reply is not None:
+            client.out.append(reply)
+        if keyspace.effects:
+            self.end_unit()
+        row.calls += 1
+        row.nanoseconds += elapsed_ns
+        if server.settings.latency_tracking:
+            row.latencies[elapsed_ns.bit_length()] += 1
+        client.last_command = row.name
+        server.statistics.commands += 1
+        # Less than a millisecond is nowhere slow: see Server.plain and latency-monitor-threshold.
+        if elapsed_ns > 1_000_000 and elapsed_ns >= server.slow_us * 1000:
+            self._note_slow(client, row, argv, elapsed_ns // 1000)
+
+    def _receive_any(self, client: Client, data: bytes) -> None:
+        """:meth:`receive` for a client with something unusual about it."""
+        parser = client.parser
+        if client.parked is not None:
             parser.receive(data)
+            self._check_input(client)
         elif client.authenticated:
-            requests = parser.feed(data)
-            if requests:
-                self.run_requests(client, requests)
+            self._run_parsed(client, parser.feed(data))
         else:
             request = parser.next(data)
             while request is not None and not client.closed:
@@ -80,6 +134,16 @@ class Dispatcher:
                 if client.close_after_reply:
                     return
                 request = parser.next()
+            self._check_input(client)
+
+    def _run_parsed(self, client: Client, requests: list[list[bytes]]) -> None:
+        if requests:
+            self.run_requests(client, requests)
+        self._check_input(client)
+
+    def _check_input(self, client: Client) -> None:
+        """Close on a client whose bytes make no sense, or who sends more than it may without completing a request."""
+        parser = client.parser
         if parser.error is not None and not client.closed and not client.close_after_reply:
             if client.parked is None:
                 self._server.protocol_error(client, parser.error)
@@ -154,7 +218,7 @@ class Dispatcher:
                     now_ns = clock_ns()
                     elapsed_ns = now_ns - began_ns
                     began_ns = now_ns
-                    running.usec += elapsed_ns // 1000
+                    running.nanoseconds += elapsed_ns
                     if tracks_latency:
                         calls = index - running_since
                         running.latencies[(elapsed_ns // calls).bit_length()] += calls
@@ -193,7 +257,7 @@ class Dispatcher:
             index += 1
         if running is not None:
             elapsed_ns = clock_ns() - began_ns
-            running.usec += elapsed_ns // 1000
+            running.nanoseconds += elapsed_ns
             client.last_command = running.name
             server.statistics.commands += index - first_index
             calls = index - running_since
@@ -205,50 +269,6 @@ class Dispatcher:
                 if each_ns >= server.slow_us * 1000:
                     self._note_slow(client, running, requests[index - 1], each_ns // 1000)
         return index
-
-    def _run_alone(self, client: Client, argv: list[bytes]) -> bool:
-        """:meth:`_run_quick` for a read that held one request, as most do; False if it must take the longer way."""
-        server = self._server
-        row = self._find(argv[0])
-        if row is None or not row.quick:
-            return False
-        if len(argv) != row.arity and not row.accepts(len(argv)):
-            return False
-        if row.single_key:
-            cluster = server.cluster
-            if cluster is not None and cluster.routing_version != self._fast_slots_version:
-                self.fast_slots()
-            slot = key_slot(argv[1])
-            if not self._fast_slots[slot]:
-                return False
-            client.slot = slot
-        elif row.has_keys and not self._share_a_fast_slot(client, row, argv, self.fast_slots()):
-            return False
-        keyspace = self._keyspace
-        if row.is_write and (keyspace.followed or server.blocking.waiters or not server.accepts_writes):
-            return False
-        began_ns = perf_counter_ns()
-        try:
-            reply = row.handler(client, argv)  # type: ignore[misc]
-        except CommandError as refusal:
-            reply = self._refuse(row, refusal)
-        except Exception:
-            reply = self._report_bug(client, argv)
-        elapsed_ns = perf_counter_ns() - began_ns
-        if reply is not None:
-            client.out.append(reply)
-        if keyspace.effects:
-            self.end_unit()
-        row.calls += 1
-        row.usec += elapsed_ns // 1000
-        if server.settings.latency_tracking:
-            row.latencies[elapsed_ns.bit_length()] += 1
-        client.last_command = row.name
-        server.statistics.commands += 1
-        # Less than a millisecond is nowhere slow: see Server.plain and latency-monitor-threshold.
-        if elapsed_ns > 1_000_000 and elapsed_ns >= server.slow_us * 1000:
-            self._note_slow(client, row, argv, elapsed_ns // 1000)
-        return True
 
     def _note_slow(self, client: Client, row: Command, shown: list[bytes], elapsed_us: int) -> None:
         """A command lasted long enough for LATENCY, the slow log, or both."""
@@ -511,7 +531,7 @@ class Dispatcher:
         elapsed_ns = time.perf_counter_ns() - began_ns
         elapsed_us = elapsed_ns // 1000
         row.calls += 1
-        row.usec += elapsed_us
+        row.nanoseconds += elapsed_ns
         if server.settings.latency_tracking:
             row.latencies[elapsed_ns.bit_length()] += 1
         server.statistics.commands += 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cluster import __version__, clock
 from cluster.commands.channels import Kind
 from cluster.commands.latency import percentile_us
+from cluster.keyspace.reclaim import RECLAIMER
 from cluster.node.config_file import REDIS_VERSION
 from cluster.node.memory import overview, total_system_bytes
 from cluster.persistence.child import ChildKind
@@ -88,13 +89,13 @@ def _clients(server: Server) -> Iterator[Field]:
 
 def _memory(server: Server) -> Iterator[Field]:
     memory = overview(server)
-    used, peak, startup = memory.used, memory.peak, memory.startup
+    used, peak, startup, allocator = memory.used, memory.peak, memory.startup, memory.allocator
     total = total_system_bytes()
     maximum = server.settings.maxmemory
     yield "used_memory", used
     yield "used_memory_human", human(used)
-    yield "used_memory_rss", used
-    yield "used_memory_rss_human", human(used)
+    yield "used_memory_rss", allocator.resident
+    yield "used_memory_rss_human", human(allocator.resident)
     yield "used_memory_peak", peak
     yield "used_memory_peak_human", human(peak)
     yield "used_memory_peak_perc", f"{memory.peak_percentage:.2f}%"
@@ -102,9 +103,9 @@ def _memory(server: Server) -> Iterator[Field]:
     yield "used_memory_startup", startup
     yield "used_memory_dataset", memory.dataset
     yield "used_memory_dataset_perc", f"{memory.dataset_percentage:.2f}%"
-    yield "allocator_allocated", used
-    yield "allocator_active", used
-    yield "allocator_resident", used
+    yield "allocator_allocated", allocator.allocated
+    yield "allocator_active", allocator.active
+    yield "allocator_resident", allocator.resident
     yield "total_system_memory", total
     yield "total_system_memory_human", human(total)
     yield "used_memory_lua", 0
@@ -123,25 +124,25 @@ def _memory(server: Server) -> Iterator[Field]:
     yield "maxmemory", maximum
     yield "maxmemory_human", human(maximum)
     yield "maxmemory_policy", server.settings.maxmemory_policy
-    yield "allocator_frag_ratio", "1.00"
-    yield "allocator_frag_bytes", 0
-    yield "allocator_rss_ratio", "1.00"
-    yield "allocator_rss_bytes", 0
+    yield "allocator_frag_ratio", f"{allocator.active / allocator.allocated:.2f}"
+    yield "allocator_frag_bytes", allocator.active - allocator.allocated
+    yield "allocator_rss_ratio", f"{allocator.resident / allocator.active:.2f}"
+    yield "allocator_rss_bytes", allocator.resident - allocator.active
     yield "rss_overhead_ratio", "1.00"
     yield "rss_overhead_bytes", 0
-    yield "mem_fragmentation_ratio", "1.00"
-    yield "mem_fragmentation_bytes", 0
-    yield "mem_not_counted_for_evict", 0
+    yield "mem_fragmentation_ratio", f"{allocator.resident / max(used, 1):.2f}"
+    yield "mem_fragmentation_bytes", allocator.resident - used
+    yield "mem_not_counted_for_evict", server.memory_limit.not_counted_bytes()
     yield "mem_replication_backlog", memory.backlog
     yield "mem_total_replication_buffers", memory.backlog + memory.replicas
     yield "mem_clients_slaves", memory.replicas
     yield "mem_clients_normal", memory.clients
     yield "mem_cluster_links", memory.cluster_links
-    yield "mem_aof_buffer", 0
+    yield "mem_aof_buffer", server.aof.buffer_bytes
     yield "mem_allocator", "python"
     yield "active_defrag_running", 0
-    yield "lazyfree_pending_objects", 0
-    yield "lazyfreed_objects", 0
+    yield "lazyfree_pending_objects", RECLAIMER.pending_objects
+    yield "lazyfreed_objects", RECLAIMER.freed_objects
 
 
 def _persistence(server: Server) -> Iterator[Field]:
@@ -169,18 +170,27 @@ def _persistence(server: Server) -> Iterator[Field]:
     yield "rdb_last_cow_size", saver.last_cow_bytes
     yield "rdb_last_load_keys_expired", saving.last_load_keys_expired
     yield "rdb_last_load_keys_loaded", saving.last_load_keys
-    yield "aof_enabled", 0
-    yield "aof_rewrite_in_progress", 0
-    yield "aof_rewrite_scheduled", 0
-    yield "aof_last_rewrite_time_sec", -1
-    yield "aof_current_rewrite_time_sec", -1
-    yield "aof_last_bgrewrite_status", "ok"
-    yield "aof_rewrites", 0
-    yield "aof_rewrites_consecutive_failures", 0
-    yield "aof_last_write_status", "ok"
+    aof = server.aof
+    rewrites = aof.rewrites
+    yield "aof_enabled", int(aof.wants_effects)
+    yield "aof_rewrite_in_progress", int(aof.rewrite_is_running)
+    yield "aof_rewrite_scheduled", int(rewrites.scheduled)
+    yield "aof_last_rewrite_time_sec", rewrites.last_duration_s
+    yield "aof_current_rewrite_time_sec", now_s - rewrites.started_unix_s if aof.rewrite_is_running else -1
+    yield "aof_last_bgrewrite_status", "ok" if rewrites.last_ok else "err"
+    yield "aof_rewrites", rewrites.count
+    yield "aof_rewrites_consecutive_failures", rewrites.consecutive_failures
+    yield "aof_last_write_status", "ok" if aof.last_write_ok else "err"
     yield "aof_last_cow_size", saver.last_aof_cow_bytes
     yield "module_fork_in_progress", 0
     yield "module_fork_last_cow_size", 0
+    if server.settings.appendonly:
+        yield "aof_current_size", aof.current_size
+        yield "aof_base_size", aof.rewrite_base_size
+        yield "aof_pending_rewrite", int(rewrites.scheduled)
+        yield "aof_buffer_length", aof.buffer_bytes
+        yield "aof_pending_bio_fsync", int(aof.sync_in_progress)
+        yield "aof_delayed_fsync", aof.delayed_syncs
     if saving.progress is not None:
         progress = saving.progress
         percent = 100 * progress.loaded_bytes / progress.total_bytes if progress.total_bytes else 0.0
@@ -216,8 +226,9 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "expire_cycle_cpu_milliseconds", statistics.expire_cycle_us // 1000
     yield "evicted_keys", keyspace.evicted_keys
     yield "evicted_clients", 0
-    yield "total_eviction_exceeded_time", 0
-    yield "current_eviction_exceeded_time", 0
+    current_us = server.memory_limit.current_exceeded_us()
+    yield "total_eviction_exceeded_time", (server.memory_limit.exceeded_us + current_us) // 1000
+    yield "current_eviction_exceeded_time", current_us // 1000
     yield "keyspace_hits", keyspace.hits
     yield "keyspace_misses", keyspace.misses
     subscribers = server.channels.subscribers

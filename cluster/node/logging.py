@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 from cluster import clock
 from cluster.node.config_file import REDIS_VERSION, encode
@@ -121,6 +121,15 @@ class Log:
         if self._syslog is None:
             self._syslog = _open_syslog(self._settings.syslog_ident, self._settings.syslog_facility)
         self._syslog(level, text)
+
+
+def panic(log: Log, text: str) -> NoReturn:
+    """End the process with a core dump, saying why: going on would be worse."""
+    log.warning("------------------------------------------------")
+    log.warning("!!! Software Failure. Press left mouse button to continue")
+    log.warning(f"Guru Meditation: {text}")
+    log.warning("------------------------------------------------")
+    os.abort()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -9,12 +9,12 @@ Source      networking.c (commandProcessed for CLIENT_MASTER).     Units  bytes;
 
 from __future__ import annotations
 
-import os
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from cluster import clock
 from cluster.errors import CommandError
+from cluster.node.logging import panic
 from cluster.replication.stream import StreamParser
 from cluster.resp.encode import error
 from cluster.slots.hashing import key_slot
@@ -153,7 +153,9 @@ class MasterStream:
         self._log_latest_stream()
         settings = self._server.settings
         if settings.replica_read_only and settings.propagation_error_behavior in ("panic", "panic-on-replicas"):
-            self._panic(f"This replica panicked sending an error to its master after processing the command '{name}'")
+            # The operator prefers no replica to one whose data differs.
+            text = f"This replica panicked sending an error to its master after processing the command '{name}'"
+            panic(self._server.log, text)
 
     def _log_latest_stream(self) -> None:
         backlog = self._server.feed.backlog
@@ -161,12 +163,3 @@ class MasterStream:
             start = max(backlog.next_offset - _SHOWN_STREAM_BYTES, backlog.first_byte_offset)
             shown = repr(backlog.read(start, _SHOWN_STREAM_BYTES))[2:-1]
             self._server.log.warning(f"Latest backlog is: '{shown}'")
-
-    def _panic(self, text: str) -> NoReturn:
-        """The operator prefers no replica to one whose data differs (propagation-error-behavior)."""
-        log = self._server.log
-        log.warning("------------------------------------------------")
-        log.warning("!!! Software Failure. Press left mouse button to continue")
-        log.warning(f"Guru Meditation: {text}")
-        log.warning("------------------------------------------------")
-        os.abort()

@@ -6,7 +6,6 @@ Order of a start (main() in server.c): configuration, daemonize, pid file, log, 
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -23,8 +22,6 @@ from cluster.node.logging import Log, log_mode, log_start
 if TYPE_CHECKING:
     from cluster.node.server import Server
     from cluster.settings import Settings
-
-GC_THRESHOLD = 50_000
 
 
 def run_process(argv: list[str]) -> int:
@@ -88,10 +85,7 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     listeners = SettingsListeners(server)
     listeners.register()
     listeners.show_title()
-    listeners.warn_of_missing_aof()
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 100)
+    server.collector.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         # No task of the loop: a second Ctrl-C must be heard also while the loop stands still to save.
         signal.signal(number, lambda number, _frame: server.stopping.signal(signal.Signals(number).name))
@@ -106,7 +100,6 @@ async def _serve(server: Server) -> int:
 
     from cluster.node.cluster_host import start_cluster
     from cluster.node.cron import Cron
-    from cluster.node.memory import resident_bytes
     from cluster.persistence.crc64 import EXTENSION_MISSING
 
     if EXTENSION_MISSING:
@@ -125,7 +118,7 @@ async def _serve(server: Server) -> int:
                 server.log.warning(str(failure))
                 return 1
         server.replication_host.follow_configured_master()
-        server.startup_memory_bytes = resident_bytes()
+        server.memory.startup_bytes = server.memory.used_bytes()
         # Clients are answered while the data is loaded, if only by LOADING.
         nursery.start_soon(server.timers.run)
         nursery.start_soon(server.reactor.run)
@@ -158,8 +151,24 @@ async def _load(server: Server) -> bool:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(heed_signals)
-        loaded = await server.saving.load_at_start()
+        loaded = await _load_data(server)
         nursery.cancel_scope.cancel()
+    return loaded
+
+
+async def _load_data(server: Server) -> bool:
+    """Load from the append only file if it is on, else from the snapshot; False when the node must not start."""
+    from cluster.node.append_only import load_at_start
+
+    try:
+        # Also without one: its numbers go on where they were, should it be switched on.
+        server.aof.folder.load()
+    except ConfigError as failure:
+        server.log.warning(str(failure))
+        return False
+    loaded = await (load_at_start(server) if server.settings.appendonly else server.saving.load_at_start())
+    if loaded:
+        server.aof.remove_history()
     return loaded
 
 

@@ -326,6 +326,7 @@ class ReplicaLink:
         self._begin_stream()
         if streamed:
             self._replication.send_ack()
+        self._server.aof_role.data_set_is_settled()
 
     def _abandon_snapshot(self) -> None:
         receiver, self._receiver = self._receiver, None

@@ -50,7 +50,8 @@ class ReplicationHost:
         return self._server.describe_client(session)  # type: ignore[arg-type]
 
     def feed_activity_changed(self, active: bool) -> None:
-        self._server.keyspace.followed = active
+        server = self._server
+        server.keyspace.followed = (active or server.aof.wants_effects) and not server.loading
 
     # Snapshots ----------------------------------------------------------------------------------------------
 
@@ -125,6 +126,8 @@ class ReplicationHost:
 
     def role_changed(self) -> None:
         self._server.refresh_plain()
+        if not self._server.replication_state.is_replica:
+            self._server.aof_role.data_set_is_settled()
 
     def unblock_clients(self) -> None:
         self._server.unblock_all()

@@ -19,7 +19,6 @@ import trio
 
 from cluster import clock
 from cluster.errors import RdbError
-from cluster.node.memory import resident_bytes
 from cluster.persistence.child import ChildKind, ChildProcess
 from cluster.persistence.rdb_reader import LoadPolicy, RdbParser
 from cluster.persistence.saver import Saver
@@ -28,6 +27,7 @@ from cluster.replication.host import SaveInfo
 from cluster.replication.replica import RdbRequirement, Replica
 
 if TYPE_CHECKING:
+    from cluster.keyspace.database import Keyspace
     from cluster.node.server import Server
 
 RELAY_BYTES_MAX = 8 << 20
@@ -73,7 +73,7 @@ class Saving:
             settings=server.settings,
             log=self._log,
             child_log=self._log_of_child,
-            memory_bytes=resident_bytes,
+            memory_bytes=server.memory.used_bytes,
             place=self._place,
             last_save_unix_s=clock.unix_ms() // 1000,
         )
@@ -128,10 +128,16 @@ class Saving:
     def _watch(self, started: bool) -> bool:
         child = self.saver.child
         if started and child is not None:
-            self._server.latency.note(b"fork", child.fork_us)
-            self._server.nursery.start_soon(self._watch_child, child)
+            self.watch_child()
         self._server.refresh_plain()
         return started
+
+    def watch_child(self) -> None:
+        """A child has been forked: note what that cost, and look after it."""
+        child = self.saver.child
+        if child is not None:
+            self._server.latency.note(b"fork", child.fork_us)
+            self._server.nursery.start_soon(self._watch_child, child)
 
     async def _watch_child(self, child: ChildProcess) -> None:
         """Notice a child's end at once rather than at the next round of housekeeping."""
@@ -147,6 +153,8 @@ class Saving:
         saver = self.saver
         if saver.child is None or self._relaying:
             return
+        if saver.child.kind is ChildKind.AOF and self._server.loading:
+            return  # Its end would change the files that are being loaded.
         report_fd = saver.child.report_fd
         ended = saver.poll()
         if ended is None:
@@ -156,14 +164,16 @@ class Saving:
         child, child_exit = ended
         server = self._server
         server.refresh_plain()
-        if child.kind is ChildKind.RDB_DISK:
+        if child.kind is ChildKind.AOF:
+            server.aof.rewrite_ended(child, child_exit)
+        elif child.kind is ChildKind.RDB_DISK:
             server.replication.full_sync.snapshot_done(child_exit.success, False, clock.monotonic_ms())
             server.reactor.request_flush()
 
     def kill_child(self) -> None:
-        """End the running child, if any, and wait until it is gone."""
+        """End the child that makes a snapshot, if any, and wait until it is gone."""
         child = self.saver.child
-        if child is not None:
+        if child is not None and child.kind is not ChildKind.AOF:
             if child.kind is ChildKind.RDB_DISK:
                 self._server.log.warning("There is a child saving an .rdb. Killing it!")
             child.kill()
@@ -288,15 +298,19 @@ class Saving:
     def begin_loading(self, total_bytes: int, *, is_async: bool = False) -> Loading:
         """Tell clients LOADING from now on (unless the old data can be served meanwhile)."""
         self.progress = Loading(total_bytes, is_async=is_async)
-        self._server.loading = not is_async
+        self._server.loading = self._server.keyspace.loading = not is_async
         self._server.refresh_plain()
         return self.progress
 
     def end_loading(self) -> None:
         """The data set is complete, or given up."""
         self.progress = None
-        self._server.loading = False
+        self._server.loading = self._server.keyspace.loading = False
         self._server.refresh_plain()
+
+    def sink(self, keyspace: Keyspace, *, allow_duplicates: bool = False) -> KeyspaceSink:
+        """What takes in the content of a snapshot."""
+        return KeyspaceSink(keyspace, self._log, allow_duplicates=allow_duplicates)
 
     def reload(self, *, flush: bool, merge: bool) -> bool:
         """DEBUG RELOAD: load the snapshot file here and now, into the emptied (or the present) keyspace."""
@@ -304,7 +318,7 @@ class Saving:
         if flush:
             server.tracking.all_keys_gone()
             server.keyspace.flush_all()
-        sink = KeyspaceSink(server.keyspace, self._log, allow_duplicates=merge)
+        sink = self.sink(server.keyspace, allow_duplicates=merge)
         policy = LoadPolicy(
             verify_checksum=server.settings.rdbchecksum and not server.skip_checksum_validation,
             drop_expired_before_ms=None if server.replication_state.is_replica else clock.unix_ms(),
@@ -339,9 +353,9 @@ class Saving:
         parser: RdbParser | None = None
         loaded_keys = 0
         try:
-            for parser in load_file(path, KeyspaceSink(server.keyspace, self._log), policy, clock.unix_ms() // 1000):
+            for parser in load_file(path, self.sink(server.keyspace), policy, clock.unix_ms() // 1000):
                 progress.loaded_bytes = parser.offset
-                await self._delay_load(parser.counts.keys_loaded - loaded_keys)
+                await self.delay_load(parser.counts.keys_loaded - loaded_keys)
                 loaded_keys = parser.counts.keys_loaded
                 if server.exit_requested.is_set():
                     return True  # SHUTDOWN while loading: what has been loaded is not needed any more.
@@ -358,10 +372,15 @@ class Saving:
             self.last_load_keys = parser.counts.keys_loaded
             self.last_load_keys_expired = parser.counts.keys_expired
             self._restore_history(parser)
-        server.log.notice(f"DB loaded from disk: {time.perf_counter() - began:.3f} seconds")
+        elapsed = time.perf_counter() - began
+        if parser is not None:
+            keys, megabytes = parser.counts.keys_loaded, parser.offset / (1024 * 1024)
+            per_second = keys / max(elapsed, 1e-6)
+            server.log.notice(f"RDB loading speed: {keys} keys, {megabytes:.2f} MB, {per_second:.0f} keys per second")
+        server.log.notice(f"DB loaded from disk: {elapsed:.3f} seconds")
         return True
 
-    async def _delay_load(self, keys: int) -> None:
+    async def delay_load(self, keys: int) -> None:
         """Let others have a turn; longer by key-load-delay (µs a key; negative: µs per so many keys), a test aid."""
         delay = self._server.settings.key_load_delay
         await trio.sleep(max(keys * delay, keys / -delay) / 1e6 if delay else 0)

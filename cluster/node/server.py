@@ -33,13 +33,17 @@ from cluster.commands.tracking import TrackingTable
 from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
 from cluster.gossip.sockets import prepare_connection
-from cluster.keyspace.database import Keyspace
+from cluster.keyspace.database import FileOnly, Keyspace
 from cluster.node.access_host import AccessHost
+from cluster.node.append_only import AofRole, AofShell
 from cluster.node.client import Client
 from cluster.node.client_info import describe
+from cluster.node.collector import Collector
 from cluster.node.dispatch import Dispatcher
 from cluster.node.latency_monitor import LatencyMonitor
-from cluster.node.memory import MemoryOverview, overview, resident_bytes
+from cluster.node.logging import panic
+from cluster.node.memory import MemoryMeter, MemoryOverview, overview
+from cluster.node.memory_limit import MemoryLimit
 from cluster.node.monitors import MonitorFeed
 from cluster.node.reactor import Reactor
 from cluster.node.replication_host import ReplicationHost
@@ -48,6 +52,7 @@ from cluster.node.slow_log import SlowLog
 from cluster.node.statistics import RateMeter, Statistics
 from cluster.node.stopping import Stopping
 from cluster.node.timers import Timers
+from cluster.persistence.aof import AppendOnlyFile
 from cluster.persistence.collection_types import register_collections
 from cluster.replication.manager import Replication
 from cluster.resp.encode import error
@@ -72,6 +77,7 @@ _PROTECTED_MODE = (
     b"option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above "
     b"things in order for the server to start accepting connections from the outside."
 )
+DISK_ERROR_LOG_INTERVAL_MS = 10_000
 _MAX_CLIENTS = b"ERR max number of clients reached"
 _MAX_CLIENTS_IN_CLUSTER = b"ERR max number of clients + cluster connections reached"
 _RESUMING = Parked("resuming", None, lambda: None)
@@ -89,9 +95,11 @@ class Server(ServerContext):
         self.run_id = f"{self.rng.getrandbits(160):040x}"
         self.started_ms = clock.monotonic_ms()
         self.now_ms = self.started_ms
+        self.commands = load_command_table()
+        self.memory = MemoryMeter()
+        self.collector = Collector()
         self.keyspace = Keyspace(1 if self.settings.cluster_enabled else self.settings.databases)
         self.keyspace.now_ms = clock.unix_ms()
-        self.commands = load_command_table()
         self.acl = AccessControl(self.settings, read_records, key_positions_or_none)
         self.access = AccessHost(self)
         register_collections(self.settings)
@@ -101,6 +109,8 @@ class Server(ServerContext):
         self.latency = LatencyMonitor(self.settings)
         self.slow_us = self.latency.slow_us()
         """From how many microseconds on a command's duration concerns LATENCY or the slow log."""
+        self.unlimited_output_bytes = sys.maxsize
+        """Up to this size nobody's output is beyond a hard limit."""
         self.sessions: dict[int, Client] = {}
         self._last_session_id = 0
         self.parser_limits = ParserLimits(max_bulk_bytes=self.settings.proto_max_bulk_len)
@@ -125,19 +135,22 @@ class Server(ServerContext):
         self.replication_state = self.replication.state
         self.feed = self.replication.feed
         self.saving: Saving = Saving(self)
+        self.aof = AppendOnlyFile(self.keyspace, self.settings, self.saving.saver, AofShell(self))
+        self.aof_role = AofRole(self, self.aof)
         self.stopping: Stopping = Stopping(self)
         self._pause_all_until_ms = 0
         self._pause_writes_until_ms = 0
         self._failover_pause_until_ms = 0
         self._shutdown_pause = False
         self._resuming: list[Session] = []
+        self._disk_error_logged_ms = -DISK_ERROR_LOG_INTERVAL_MS
         self.exit_requested = trio.Event()
         self.exit_code = 0
         self.skip_checksum_validation = False
         """DEBUG SET-SKIP-CHECKSUM-VALIDATION."""
         self.active_expire = True
         """DEBUG SET-ACTIVE-EXPIRE."""
-        self.startup_memory_bytes = resident_bytes()
+        self.memory_limit = MemoryLimit(self)
         self.plain = False
         """True when any ordinary client may take the hot path."""
         self.accepts_writes = False
@@ -164,10 +177,16 @@ class Server(ServerContext):
         if self.bus is not None:
             self.bus.before_sleep()
         self.replication.before_sleep(clock.monotonic_ms())
+        if self.aof.wants_effects:
+            self.aof.flush()
 
     def replicate(self, effects: list[tuple[int, list[bytes]]]) -> None:
         """Hand the effects of one unit of execution to whoever follows this node."""
+        if self.aof.wants_effects:
+            self.aof.feed(effects)
         if not self.replication_state.is_replica:
+            if self.keyspace.has_file_only_effects:
+                effects = [effect for effect in effects if type(effect[1]) is not FileOnly]
             self.feed.feed(effects)
 
     def refresh_plain(self) -> None:
@@ -179,24 +198,26 @@ class Server(ServerContext):
             not self.loading
             and not self.monitors
             and not paused
-            and not self.saving.writes_refused  # PING tells.
+            and self.disk_error() is None  # PING tells.
             and not 0 <= settings.slowlog_log_slower_than < 2000
             and (self.replication_state.serves_fresh_data or settings.replica_serve_stale_data)
         )
         self.accepts_writes = (
             not (self.replication_state.is_replica and settings.replica_read_only)
-            and not settings.maxmemory
+            and not self.memory_limit.is_near
             and not (settings.min_replicas_to_write and settings.min_replicas_max_lag)
-            and not self.saving.writes_refused
+            and self.disk_error() is None
             and not self._shutdown_pause
             and now_ms >= max(self._pause_writes_until_ms, self._failover_pause_until_ms)
         )
         self.slow_us = self.latency.slow_us()
+        limits = settings.client_output_buffer_limit
+        self.unlimited_output_bytes = min(limits[name].hard_bytes or sys.maxsize for name in ("normal", "pubsub"))
         self.keyspace.is_replica = self.replication_state.is_replica
         self.keyspace.is_writable = not settings.replica_read_only
         self.keyspace.deletion_word = b"UNLINK" if settings.lazyfree_lazy_expire else b"DEL"
         self.keyspace.writes_paused = self.writes_are_paused()
-        self.keyspace.followed = self.feed.active
+        self.keyspace.followed = (self.feed.active or self.aof.wants_effects) and not self.loading
 
     # Sessions -----------------------------------------------------------------------------------------------
 
@@ -298,7 +319,7 @@ class Server(ServerContext):
             return False
         limit = self.settings.client_output_buffer_limit[client.client_type()]
         size = client.unsent_bytes
-        if limit.hard_bytes and size >= limit.hard_bytes:
+        if self.exceeds_hard_limit(client, size):
             return True
         if not limit.soft_bytes or size < limit.soft_bytes:
             client.soft_limit_since_ms = None
@@ -307,6 +328,13 @@ class Server(ServerContext):
             client.soft_limit_since_ms = now_ms
             return False
         return now_ms - client.soft_limit_since_ms > limit.soft_seconds * 1000
+
+    def exceeds_hard_limit(self, client: Client, size: int) -> bool:
+        """True when that much unsent output is beyond what the client's class may never exceed."""
+        if client.replica is not None or client.is_master_link:
+            return False
+        hard_bytes = self.settings.client_output_buffer_limit[client.client_type()].hard_bytes
+        return 0 < hard_bytes <= size
 
     def protocol_error(self, client: Client, failure: ProtocolError) -> None:
         """Tell a client that its bytes make no sense, and close."""
@@ -446,11 +474,34 @@ class Server(ServerContext):
 
     def check_memory(self, client: Client, row: Command, queued_flags: Flag) -> None:
         """maxmemory: refuse what would need more."""
+        if self.settings.maxmemory:
+            self.memory_limit.check(client, row, queued_flags)
+
+    @property
+    def is_out_of_memory(self) -> bool:
+        """When the command that runs began, maxmemory was exceeded and nothing could be evicted."""
+        return self.memory_limit.is_out_of_memory
 
     def check_disk(self, client: Client, row: Command, *, is_write: bool) -> None:
-        """Refuse writes (and tell PING) while snapshots fail."""
-        if self.saving.writes_refused and not client.is_master_link and not self.replication_state.is_replica:
-            raise CommandError(errors.MISCONF)
+        """Refuse writes (and tell PING) while nothing can be made durable."""
+        error_text = self.disk_error()
+        if error_text is None:
+            return
+        if not client.is_master_link:
+            raise CommandError(error_text)
+        if not self.settings.replica_ignore_disk_write_errors and row.name != b"ping":
+            panic(self.log, "Replica was unable to write command to disk.")
+        if self.now_ms - self._disk_error_logged_ms > DISK_ERROR_LOG_INTERVAL_MS:
+            self._disk_error_logged_ms = self.now_ms
+            self.log.warning("Replica is applying a command even though it is unable to write to disk.")
+
+    def disk_error(self) -> bytes | None:
+        """Why writes are refused, if they are (writeCommandsDeniedByDiskError)."""
+        if self.saving.writes_refused:
+            return errors.MISCONF
+        if self.aof.write_error:
+            return b"MISCONF Errors writing to the AOF file: %b" % os.strerror(self.aof.write_error).encode()
+        return None
 
     def has_enough_good_replicas(self) -> bool:
         """min-replicas-to-write."""

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _PROGRAM = "redis-cluster-node"
 """What ps shows of a node that was started by ``python -m``."""
-_NO_AOF = "There is no append only file yet: 'appendonly yes' is remembered, but nothing is written to one."
 
 _CLUSTER_DIRECTIVES = (
     "cluster-node-timeout",
@@ -39,6 +38,7 @@ _CLUSTER_DIRECTIVES = (
     "cluster-announce-bus-port",
     "cluster-preferred-endpoint-type",
 )
+_EVICTION_DIRECTIVES = ("maxmemory-policy", "lfu-log-factor", "lfu-decay-time")
 _TITLE_DIRECTIVES = ("proc-title-template", "port", "tls-port", "bind")
 
 
@@ -59,7 +59,10 @@ class SettingsListeners:
         on_change("bind", self._bind)
         on_change("slowlog-max-len", self._slow_log_length)
         on_change("proto-max-bulk-len", self._bulk_length)
-        on_change("appendonly", self.warn_of_missing_aof)
+        self._server.aof_role.register()
+        on_change("maxmemory", self._server.memory_limit.limit_changed)
+        for name in _EVICTION_DIRECTIVES:
+            on_change(name, self._server.memory_limit.settings_changed)
         for name in _CLUSTER_DIRECTIVES:
             on_change(name, self._cluster)
         for name in _TITLE_DIRECTIVES:
@@ -76,11 +79,6 @@ class SettingsListeners:
                 config_path=server.config.path,
                 sentinel_mode=server.config.sentinel_mode,
             )
-
-    def warn_of_missing_aof(self) -> None:
-        """``appendonly yes`` would promise more than is kept: say so."""
-        if self._server.settings.appendonly:
-            self._server.log.warning(_NO_AOF)
 
     # Sockets ------------------------------------------------------------------------------------------------
 

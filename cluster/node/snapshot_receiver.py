@@ -92,7 +92,7 @@ class FileReceiver:
         server = self._server
         file = self._file
         assert file is not None
-        _kill_child(server, to_disk=True)
+        _stop_saving(server, to_disk=True)
         step = "Failed trying to sync the temp DB to disk in MASTER <-> REPLICA synchronization"
         try:
             # Before anybody is told LOADING: a small data set is then loaded in one turn, as in Redis, unseen.
@@ -164,7 +164,7 @@ class DirectReceiver:
 
     async def begin(self, size_bytes: int | None) -> None:
         server = self._server
-        _kill_child(server, to_disk=False)
+        _stop_saving(server, to_disk=False)
         if self._swap:
             self._keyspace = Keyspace(len(server.keyspace.databases))
         else:
@@ -238,9 +238,10 @@ class DirectReceiver:
 # --- what both need --------------------------------------------------------------------------------------------------
 
 
-def _kill_child(server: Server, *, to_disk: bool) -> None:
-    """A snapshot of the data that is about to go would only stand in the way."""
-    if not server.saving.child_is_active():
+def _stop_saving(server: Server, *, to_disk: bool) -> None:
+    """A snapshot, or a log, of the data that is about to go would only stand in the way."""
+    server.aof_role.data_set_is_replaced()
+    if not (server.saving.disk_snapshot_is_running() or server.saving.stream_snapshot_is_running()):
         return
     if to_disk:
         child = server.saving.saver.child
@@ -265,7 +266,7 @@ def _policy(server: Server) -> LoadPolicy:
 
 
 def _sink(server: Server, keyspace: Keyspace) -> KeyspaceSink:
-    return KeyspaceSink(keyspace, lambda level, text: getattr(server.log, level)(text))
+    return server.saving.sink(keyspace)
 
 
 def _slice(server: Server) -> tuple[int, float]:

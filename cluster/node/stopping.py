@@ -15,6 +15,7 @@ import attrs
 from cluster import clock
 from cluster.commands.context import Session
 from cluster.errors import CommandError
+from cluster.persistence.aof import AofState
 from cluster.persistence.snapshot import remove_temp_file
 from cluster.replication.replica import ReplicaState
 from cluster.resp.encode import error
@@ -158,18 +159,41 @@ class Stopping:
         assert self._options is not None
         self._log_replicas()
         server.saving.kill_child()
+        if not self._finish_aof(self._options):
+            return False
         save = self._options.save
         if save or (save is None and server.settings.save):
             server.log.notice("Saving the final RDB snapshot before exiting.")
             if not server.saving.save():
                 if not self._options.force:
                     server.log.warning("Error trying to save the DB, can't exit.")
-                    server.log.warning("Errors trying to shut down the server. Check the logs for more information.")
-                    self._cancel()
+                    self._fail()
                     return False
                 server.log.warning("Error trying to save the DB. Exit anyway.")
         self.remove_pid_file()
         return True
+
+    def _finish_aof(self, options: ShutdownOptions) -> bool:
+        """Make the append only file complete; False when the data set is in none yet, and would be lost."""
+        server = self._server
+        aof = server.aof
+        if aof.rewrite_is_running:
+            if aof.state is AofState.WAIT_REWRITE:
+                if not options.force:
+                    server.log.warning("Writing initial AOF, can't exit.")
+                    self._fail()
+                    return False
+                server.log.warning("Writing initial AOF. Exit anyway.")
+            server.log.warning("There is a child rewriting the AOF. Killing it!")
+            aof.kill_rewrite()
+        if aof.state is not AofState.OFF:
+            server.log.notice("Calling fsync() on the AOF file.")
+            aof.make_durable()
+        return True
+
+    def _fail(self) -> None:
+        self._server.log.warning("Errors trying to shut down the server. Check the logs for more information.")
+        self._cancel()
 
     def _log_replicas(self) -> None:
         server = self._server

@@ -109,7 +109,7 @@ class Saver:
         def work(reporter: ChildReporter) -> bool:
             return save_file(keyspace, folder, filename, options, now_unix_s, reporter.log, reporter.progress)
 
-        child = self._fork(ChildKind.RDB_DISK, work, "redis-rdb-bgsave")
+        child = self.start_child(ChildKind.RDB_DISK, work, "redis-rdb-bgsave")
         if child is None:
             self.last_bgsave_ok = False
             return False
@@ -134,7 +134,7 @@ class Saver:
             write_snapshot(keyspace, write, options, now_unix_s, reporter.progress)
             return True
 
-        child = self._fork(ChildKind.RDB_SOCKET, work, "redis-rdb-to-slaves", write_end)
+        child = self.start_child(ChildKind.RDB_SOCKET, work, "redis-rdb-to-slaves", write_end)
         os.close(write_end)
         if child is None:
             os.close(read_end)
@@ -145,14 +145,16 @@ class Saver:
         self.bgsave_started_unix_s = now_unix_s
         return child
 
-    def _fork(
+    def start_child(
         self, kind: ChildKind, work: Callable[[ChildReporter], bool], title: str, *keep: int
     ) -> ChildProcess | None:
+        """Fork a child that does ``work``; None when that failed (it is logged). No other may be running."""
         keys_total = sum(map(len, self.keyspace.databases))
+        label, purpose = ("AOF rewrite", "rewrite append only file") if kind is ChildKind.AOF else ("RDB", "save")
         try:
-            child = fork_child(kind, work, label="RDB", title=title, keep_descriptors=keep, keys_total=keys_total)
+            child = fork_child(kind, work, label=label, title=title, keep_descriptors=keep, keys_total=keys_total)
         except OSError as problem:
-            self.log("warning", f"Can't save in background: fork: {problem.strerror}")
+            self.log("warning", f"Can't {purpose} in background: fork: {problem.strerror}")
             return None
         self.adopt(child)
         return child

@@ -127,7 +127,7 @@ def _write_database(
                 entry(key, value, expire_of(key), *usage(database, key))
             if delay_us:
                 writer.flush()  # What was saved so far is seen by whoever waits for it, as with Redis's small buffers.
-                _delay(delay_us, count)
+                delay_save(delay_us, count)
             count += 1
             if count >= next_progress:
                 next_progress = count + PROGRESS_KEYS
@@ -136,7 +136,8 @@ def _write_database(
     return count
 
 
-def _delay(delay_us: int, count: int) -> None:
+def delay_save(delay_us: int, count: int) -> None:
+    """Rest after a key, as rdb-key-save-delay says: so long, or a microsecond every so many keys (if negative)."""
     if delay_us > 0:
         time.sleep(delay_us / 1_000_000)
     elif count % -delay_us == 0:
@@ -168,7 +169,7 @@ def sync_folder(folder: str) -> None:
         os.close(descriptor)
 
 
-class _SyncingFile:
+class SyncingFile:
     """Writes to a file and flushes to the disk every AUTOSYNC_BYTES."""
 
     def __init__(self, file: Any) -> None:
@@ -201,7 +202,7 @@ def save_file(
     try:
         with open(temp_path, "wb") as file:
             step = "rdbSaveRio"
-            write = _SyncingFile(file).write if options.incremental_fsync else file.write
+            write = SyncingFile(file).write if options.incremental_fsync else file.write
             write_snapshot(keyspace, write, options, unix_s, progress)
             step = "fflush"
             file.flush()

@@ -15,16 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import attrs
-import hiredis
 
 from cluster.replication.backlog import MIN_SIZE_BYTES, Backlog
 from cluster.replication.host import FeedHost
 from cluster.replication.replica import Announcement, Replica, ReplicaState
 from cluster.replication.state import ReplicationState
+from cluster.replication.unit_encoding import NO_DATABASE, encode_unit
 from cluster.settings import Settings
-
-NO_DATABASE = -1
-"""The stream has no database selected: the next command is preceded by SELECT."""
 
 PUSH_BYTES_MAX = 1 << 20
 """How much of the shared stream one connection may hold at a time.
@@ -33,10 +30,6 @@ The rest stays shared. If the kernel takes all of it at once there is more right
 its room for more wakes us.
 """
 
-_encode: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
-
-_MULTI = b"*1\r\n$5\r\nMULTI\r\n"
-_EXEC = b"*1\r\n$4\r\nEXEC\r\n"
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _GETACK = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
 
@@ -80,27 +73,10 @@ class ReplicationFeed:
         """
         if not self.active or not commands:
             return
-        if len(commands) == 1:
-            database, argv = commands[0]
-            data = _encode(tuple(argv))
-            if database != self.selected_database:
-                data = self._select(database) + data
-        else:
-            # SELECT goes in front of the transaction, not into it.
-            parts = [_MULTI] if commands[0][0] == self.selected_database else [self._select(commands[0][0]), _MULTI]
-            for database, argv in commands:
-                if database != self.selected_database:
-                    parts.append(self._select(database))
-                parts.append(_encode(tuple(argv)))
-            parts.append(_EXEC)
-            data = b"".join(parts)
+        data = encode_unit(commands, self.selected_database)
+        self.selected_database = commands[-1][0]
         self._unsettled.append(data)
         self.state.master_repl_offset += len(data)
-
-    def _select(self, database: int) -> bytes:
-        self.selected_database = database
-        text = b"%d" % database
-        return b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%b\r\n" % (len(text), text)
 
     def feed_without_database(self, data: bytes) -> None:
         """Replicate a command that touches no key, already encoded (PING, REPLCONF GETACK)."""

@@ -13,11 +13,12 @@ Units       ``*_ms`` monotonic milliseconds; offsets in bytes.
 
 from __future__ import annotations
 
-from cluster.replication.feed import NO_DATABASE, ReplicationFeed
+from cluster.replication.feed import ReplicationFeed
 from cluster.replication.host import ReplicationHost, SaveInfo
 from cluster.replication.psync import full_resync_reply
 from cluster.replication.replica import Capability, RdbRequirement, Replica, ReplicaState
 from cluster.replication.state import ReplicationState
+from cluster.replication.unit_encoding import NO_DATABASE
 from cluster.settings import Settings
 
 

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from random import Random
 
 from cluster.replication.coordinated_failover import CoordinatedFailover
-from cluster.replication.feed import NO_DATABASE, ReplicationFeed
+from cluster.replication.feed import ReplicationFeed
 from cluster.replication.full_sync import FullSync
 from cluster.replication.host import ReplicationHost
 from cluster.replication.replica import Replica
 from cluster.replication.state import LinkState, ReplicationState, Transfer
+from cluster.replication.unit_encoding import NO_DATABASE
 from cluster.settings import MasterAddress, Settings
 
 

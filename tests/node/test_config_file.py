@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from cluster.errors import ConfigError
 from cluster.node import config_file
 from cluster.resp.parser import split_inline
+from cluster.resp.quoting import quote
 
 
 @given(st.binary())
 def test_what_is_quoted_is_read_back(value: bytes) -> None:
-    quoted = config_file.quote(value)
+    quoted = quote(value)
 
     assert split_inline(quoted) == [value]
     assert quoted.isascii()
