@@ -16,6 +16,9 @@ from cluster.resp.parser import ParserLimits
 if TYPE_CHECKING:
     from cluster.commands.context import ServerContext
 
+READ_BYTES_MIN = 448
+"""For the small requests of most clients: Python has a block of this size at hand, one of 16 kB it has not."""
+
 
 class Client(Session):
     """A session with a connection."""
@@ -42,7 +45,7 @@ class Client(Session):
         self.receive_bytes = sock.recv
         self.send_bytes = sock.send
         self.parser = FastParser(limits)
-        self.read_bytes = 16384
+        self.read_bytes = READ_BYTES_MIN
         """Size of the next read; grows while a client sends bulk data."""
         self.unsent: deque[bytes | memoryview] = deque()
         """What the kernel did not take yet, oldest first."""

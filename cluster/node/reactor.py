@@ -19,20 +19,21 @@ from typing import TYPE_CHECKING
 import trio
 
 from cluster import clock
-from cluster.node.client import Client
+from cluster.node.client import READ_BYTES_MIN, Client
 from cluster.node.poller import READ, WRITE, new_poller
 from cluster.resp.encode import error
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
 
-READ_BYTES_MIN = 16 * 1024  # PROTO_IOBUF_LEN
+READ_BYTES = 16 * 1024  # PROTO_IOBUF_LEN
 READ_BYTES_MAX = 1024 * 1024
 """Only for the inside of one big value: a read of requests must not keep the others waiting."""
 SEND_BYTES_MAX = 1024 * 1024
 """What one client is sent before the others get their turn."""
 EVENTS_MAX = 256
 SHORT_READ_BYTES = 256
+"""Up to this size a read is taken for one small request, and the next one too."""
 PASS_NS = 2_000_000
 """When a pass begins no further client; who is left comes first in the next one."""
 YIELD_AFTER_NS = 2_000_000
@@ -128,20 +129,22 @@ class Reactor:
             except OSError:
                 self.disconnect(client)
                 continue
-            size = len(data)
-            if size == 0:
+            if not data:
                 self.disconnect(client)
                 continue
-            received += size
             receive(client, data)
-            if size >= client.read_bytes or client.read_bytes != READ_BYTES_MIN:
-                client.read_bytes = min(max(client.parser.missing_bulk_bytes, READ_BYTES_MIN), READ_BYTES_MAX)
             if client.out and not client.write_scheduled:
                 client.write_scheduled = True
                 to_write.append(client)
+            size = len(data)
+            received += size
             # Short reads are short work, and there are at most EVENTS_MAX of them.
-            if size > SHORT_READ_BYTES and clock_ns() > ends_ns:
-                break
+            if size > SHORT_READ_BYTES:
+                client.read_bytes = min(max(client.parser.missing_bulk_bytes, READ_BYTES), READ_BYTES_MAX)
+                if clock_ns() > ends_ns:
+                    break
+            elif client.read_bytes != READ_BYTES_MIN:
+                client.read_bytes = READ_BYTES_MIN
         server.statistics.net_input_bytes += received
         self._in_pass = False
         self.flush()
@@ -168,6 +171,7 @@ class Reactor:
         self._flush_requested = False
         self._server.before_sleep()
         sent_total = 0
+        unlimited_bytes = self._server.unlimited_output_bytes
         # Sending may close a client, whose observers may write to others: go on until nothing is left.
         while self._to_write:
             batch = self._to_write.copy()
@@ -180,8 +184,13 @@ class Reactor:
                 if client.unsent or client.has_big_output:
                     self._queue_output(client)
                     continue
-                data = out[0] if len(out) == 1 else b"".join(out)
-                out.clear()
+                if len(out) == 1:
+                    data = out.pop()
+                else:
+                    data = b"".join(out)
+                    out.clear()
+                if len(data) > unlimited_bytes and self._refuse_output(client, len(data)):
+                    continue
                 try:
                     sent = client.send_bytes(data)
                 except BlockingIOError:
@@ -214,7 +223,7 @@ class Reactor:
         else:
             client.unsent.append(b"".join(out))
         out.clear()
-        if was_idle:
+        if was_idle and not self._refuse_output(client, client.unsent_bytes):
             self._send_unsent(client)
         if client.unsent and not client.closed:
             self._check_output_limit(client)
@@ -250,14 +259,23 @@ class Reactor:
             if client.close_after_reply and not client.out:
                 self.disconnect(client)
 
+    def _refuse_output(self, client: Client, size: int) -> bool:
+        """Disconnect a client whose replies exceed its hard limit before it is sent any of them; True if so."""
+        if self._server.exceeds_hard_limit(client, size):
+            self._drop_for_its_output(client)
+        return client.closed
+
     def _check_output_limit(self, client: Client) -> None:
         """Disconnect a client that lets its output grow past client-output-buffer-limit."""
         if self._server.exceeds_output_limit(client, clock.monotonic_ms()):
-            self._server.log.warning(
-                f"Client {self._server.describe_client(client)} scheduled to be closed ASAP for overcoming of "
-                "output buffer limits."
-            )
-            self.disconnect(client)
+            self._drop_for_its_output(client)
+
+    def _drop_for_its_output(self, client: Client) -> None:
+        self._server.log.warning(
+            f"Client {self._server.describe_client(client)} scheduled to be closed ASAP for overcoming of "
+            "output buffer limits."
+        )
+        self.disconnect(client)
 
     # Coming and going ---------------------------------------------------------------------------------------
 
