@@ -14,7 +14,7 @@ from cluster.acl.catalog import Catalog
 from cluster.acl.checks import Checker, CommandRow, Denial, KeyFinder
 from cluster.acl.errors import DefinitionError, RuleError
 from cluster.acl.log import AccessLog
-from cluster.acl.selectors import Permission, c_string
+from cluster.acl.selectors import READ, c_string
 from cluster.acl.users import User, merge_selectors
 from cluster.settings import Settings
 
@@ -126,4 +126,4 @@ class AccessControl:
 
     def may_read_all_keys(self, user: User, row: CommandRow, argv: list[bytes]) -> bool:
         """May ``user`` run ``argv``, and read any key besides (SORT's BY and GET)?"""
-        return self._checker.has_unrestricted_key_access(user, row, argv, Permission.READ)
+        return self._checker.may_use_all_keys(user, row, argv, READ)

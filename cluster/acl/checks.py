@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from cluster.acl.catalog import Catalog, CatalogCommand
-from cluster.acl.selectors import Permission, Selector
+from cluster.acl.selectors import READ, WRITE, Selector, c_string
 from cluster.acl.users import User
 from cluster.keyspace.glob import matches
 
@@ -65,7 +65,7 @@ class Denial:
         if self.reason is Reason.COMMAND:
             return b"This user has no permissions to run the '%b' command" % self.command
         kind = b"key" if self.reason is Reason.KEY else b"channel"
-        return b"This user has no permissions to access the '%b' %b" % (argv[self.position].split(b"\0")[0], kind)
+        return b"This user has no permissions to access the '%b' %b" % (c_string(argv[self.position]), kind)
 
 
 _EXEC_REASONS: Final = {
@@ -108,12 +108,7 @@ _CHANNEL_COMMANDS: Final[dict[bytes, tuple[_Channels, int | None]]] = {
 _STANDS_FOR: Final = {b"client|setinfo": b"client|setname"}
 """Commands of later versions, which no rule of Redis 7.0 can name, are allowed with one that is like them."""
 
-_NEEDED: Final = {
-    "access": Permission.READ,
-    "insert": Permission.WRITE,
-    "delete": Permission.WRITE,
-    "update": Permission.WRITE,
-}
+_NEEDED: Final = {"access": READ, "insert": WRITE, "delete": WRITE, "update": WRITE}
 
 
 class Checker:
@@ -127,66 +122,66 @@ class Checker:
         """Why ``user`` may not run ``argv``, or None."""
         if user.is_unrestricted:
             return None
-        command = self._catalog.by_name[_STANDS_FOR.get(row.name, row.name)]
-        keys = _Keys(self._find_keys, row, argv)
-        worst = Denial(Reason.COMMAND, command.name)
+        command = self._command_of(row)
+        keys = self._keys(row, argv)
+        worst: Denial | None = None
         for selector in user.selectors:
             denial = _check_selector(selector, command, argv, keys)
             if denial is None:
                 return None
-            if (denial.reason, denial.position) > (worst.reason, worst.position):
+            if worst is None or (denial.reason, denial.position) > (worst.reason, worst.position):
                 worst = denial
         return worst
 
-    def has_unrestricted_key_access(
-        self, user: User, row: CommandRow, argv: list[bytes], permission: Permission
-    ) -> bool:
-        """May ``user`` run ``argv``, and do what ``permission`` says with any key (SORT's BY and GET)?"""
+    def may_use_all_keys(self, user: User, row: CommandRow, argv: list[bytes], needed: int) -> bool:
+        """May ``user`` run ``argv``, and do what is ``needed`` with any key?"""
         if user.is_unrestricted:
             return True
-        command = self._catalog.by_name[_STANDS_FOR.get(row.name, row.name)]
-        keys = _Keys(self._find_keys, row, argv)
+        command = self._command_of(row)
+        keys = self._keys(row, argv)
         return any(
-            _check_selector(selector, command, argv, keys) is None and _may_use_all_keys(selector, permission)
+            (selector.all_keys or selector.key_patterns.get(b"*", 0) & needed == needed)
+            and _check_selector(selector, command, argv, keys) is None
             for selector in user.selectors
         )
 
+    def _command_of(self, row: CommandRow) -> CatalogCommand:
+        return self._catalog.by_name[_STANDS_FOR.get(row.name, row.name)]
 
-class _Keys:
-    """The keys of a request, found when the first selector asks."""
+    def _keys(self, row: CommandRow, argv: list[bytes]) -> Callable[[], list[tuple[int, int]]]:
+        """Positions of keys and what the request does there, found when the first selector asks."""
+        found: list[tuple[int, int]] | None = None
 
-    def __init__(self, find_keys: KeyFinder, row: CommandRow, argv: list[bytes]) -> None:
-        self._find_keys = find_keys
-        self._row = row
-        self._argv = argv
-        self._found: list[tuple[int, Permission]] | None = None
+        def keys() -> list[tuple[int, int]]:
+            nonlocal found
+            if found is None:
+                found = [
+                    (position, _needed(flags))
+                    for position, flags in self._find_keys(row, argv)
+                    if "not_key" not in flags
+                ]
+            return found
 
-    def found(self) -> list[tuple[int, Permission]]:
-        """Positions, and what the request does there."""
-        if self._found is None:
-            self._found = [
-                (position, _needed(flags))
-                for position, flags in self._find_keys(self._row, self._argv)
-                if "not_key" not in flags
-            ]
-        return self._found
+        return keys
 
 
-def _needed(flags: list[str]) -> Permission:
-    needed = Permission(0)
+def _needed(flags: list[str]) -> int:
+    needed = 0
     for flag in flags:
-        needed |= _NEEDED.get(flag, Permission(0))
+        needed |= _NEEDED.get(flag, 0)
     return needed
 
 
-def _check_selector(selector: Selector, command: CatalogCommand, argv: list[bytes], keys: _Keys) -> Denial | None:
-    if not selector.all_commands and not command.needs_no_permission and not selector.commands & command.bit:
+def _check_selector(
+    selector: Selector, command: CatalogCommand, argv: list[bytes], keys: Callable[[], list[tuple[int, int]]]
+) -> Denial | None:
+    if not selector.all_commands and not selector.commands & command.bit and not command.needs_no_permission:
         arguments = selector.first_arguments.get(command.bit)
         if arguments is None or len(argv) < 2 or argv[1].lower() not in map(bytes.lower, arguments):
             return Denial(Reason.COMMAND, command.name)
     if not selector.all_keys and command.has_keys:
-        for position, needed in keys.found():
-            if not may_use_key(selector, argv[position], needed):
+        for position, needed in keys():
+            if not selector.allows_key(argv[position], needed):
                 return Denial(Reason.KEY, command.name, position)
     if not selector.all_channels and command.name in _CHANNEL_COMMANDS:
         kind, end = _CHANNEL_COMMANDS[command.name]
@@ -196,19 +191,8 @@ def _check_selector(selector: Selector, command: CatalogCommand, argv: list[byte
     return None
 
 
-def may_use_key(selector: Selector, key: bytes, needed: Permission) -> bool:
-    """Whether one pattern alone allows what is to be done with the key."""
-    return any(
-        permission & needed == needed and matches(pattern, key) for pattern, permission in selector.key_patterns.items()
-    )
-
-
-def _may_use_all_keys(selector: Selector, needed: Permission) -> bool:
-    return selector.all_keys or selector.key_patterns.get(b"*", Permission(0)) & needed == needed
-
-
 def may_use_channel(patterns: list[bytes], channel: bytes, *, is_pattern: bool) -> bool:
     """A channel must match a pattern; a pattern to subscribe to must be one of them, letter by letter."""
     if is_pattern:
-        return channel.split(b"\0", 1)[0] in patterns
+        return c_string(channel) in patterns
     return any(matches(pattern, channel) for pattern in patterns)

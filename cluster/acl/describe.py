@@ -8,10 +8,10 @@ in the order of a hash table, which differs from process to process, this is the
 from __future__ import annotations
 
 from cluster.acl.catalog import ALL_COMMANDS, FUTURE, NO_COMMANDS, Catalog, CatalogCommand, Category
-from cluster.acl.selectors import Permission, Selector
+from cluster.acl.selectors import READ, READ_AND_WRITE, WRITE, Selector
 from cluster.acl.users import User
 
-_PREFIXES = {Permission.ALL: b"~", Permission.READ: b"%R~", Permission.WRITE: b"%W~"}
+_PREFIXES = {READ_AND_WRITE: b"~", READ: b"%R~", WRITE: b"%W~"}
 
 
 def describe_user(user: User) -> bytes:

@@ -6,7 +6,6 @@ Source: ACLSetSelector in acl.c. Words are compared as C does, in any case and u
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable
 from typing import Final, Self
 
@@ -15,16 +14,15 @@ import attrs
 from cluster.acl import errors
 from cluster.acl.catalog import ALL_COMMANDS, NO_COMMANDS, Catalog, CatalogCommand
 from cluster.acl.errors import RuleError, UnknownCommandError
+from cluster.keyspace.glob import Matcher, compile_glob
 
 _BLANKS: Final = frozenset(b" \t\n\v\f\r\0")
 
 
-class Permission(enum.IntFlag):
-    """What a key pattern allows to be done with the keys that match it."""
-
-    READ = 1
-    WRITE = 2
-    ALL = READ | WRITE
+READ: Final = 1
+WRITE: Final = 2
+READ_AND_WRITE: Final = READ | WRITE
+"""What a key pattern allows to be done with the keys that match it, and what a request does with a key."""
 
 
 @attrs.define(eq=False)
@@ -39,8 +37,9 @@ class Selector:
     commands: int = NO_COMMANDS
     first_arguments: dict[int, list[bytes]] = attrs.field(factory=dict)
     """By the bit of a command: it may be run with one of these as its first argument, even if it is not allowed."""
-    key_patterns: dict[bytes, Permission] = attrs.field(factory=dict)
+    key_patterns: dict[bytes, int] = attrs.field(factory=dict)
     channel_patterns: list[bytes] = attrs.field(factory=list)
+    _key_matchers: list[tuple[Matcher, int]] | None = attrs.field(default=None, init=False)
 
     def copy(self) -> Self:
         return attrs.evolve(
@@ -54,8 +53,15 @@ class Selector:
     def is_unrestricted(self) -> bool:
         return self.all_commands and self.all_keys and self.all_channels
 
+    def allows_key(self, key: bytes, needed: int) -> bool:
+        """Whether one pattern alone allows what is to be done with the key."""
+        if self._key_matchers is None:
+            self._key_matchers = [(compile_glob(pattern), each) for pattern, each in self.key_patterns.items()]
+        return any(permission & needed == needed and matches(key) for matches, permission in self._key_matchers)
+
     def apply(self, rule: bytes) -> None:
         """Change what ``rule`` says. Raises RuleError, and has then changed nothing."""
+        self._key_matchers = None
         word = c_string(rule)
         action = _WORDS.get(word.lower())
         if action is not None:
@@ -156,13 +162,13 @@ class Selector:
     def _add_keys(self, rule: bytes) -> None:
         if self.all_keys:
             raise RuleError(errors.KEYS_AFTER_ALL)
-        permission = Permission.ALL
+        permission = READ_AND_WRITE
         pattern = rule[1:]
         if rule.startswith(b"%"):
             permission, pattern = _split_key_rule(rule)
         if has_blanks(pattern):
             raise RuleError(errors.SYNTAX)
-        self.key_patterns[pattern] = self.key_patterns.get(pattern, Permission(0)) | permission
+        self.key_patterns[pattern] = self.key_patterns.get(pattern, 0) | permission
 
     def _add_channels(self, rule: bytes) -> None:
         if self.all_channels:
@@ -174,12 +180,12 @@ class Selector:
             self.channel_patterns.append(pattern)
 
 
-_LETTERS: Final = {0x52: Permission.READ, 0x72: Permission.READ, 0x57: Permission.WRITE, 0x77: Permission.WRITE}
+_LETTERS: Final = {0x52: READ, 0x72: READ, 0x57: WRITE, 0x77: WRITE}
 
 
-def _split_key_rule(rule: bytes) -> tuple[Permission, bytes]:
+def _split_key_rule(rule: bytes) -> tuple[int, bytes]:
     """``%R~pattern`` and its like. One without a letter makes no sense; Redis 7.0 takes it, and dies of printing it."""
-    permission = Permission(0)
+    permission = 0
     offset = 1
     while offset < len(rule) and rule[offset] != 0x7E:
         letter = _LETTERS.get(rule[offset])

@@ -24,6 +24,8 @@ def key_positions(row: Command, argv: list[bytes]) -> Positions:
     special = _SPECIAL.get(row.name)
     if special is not None:
         return special(argv)
+    if row.single_key:
+        return [(1, row.record[8][0]["flags"])]
     positions: Positions = []
     for spec in row.record[8]:
         first = _begin(spec["begin_search"], argv)
