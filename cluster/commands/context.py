@@ -10,7 +10,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import attrs
 
@@ -36,13 +36,19 @@ if TYPE_CHECKING:
     from cluster.replication.state import ReplicationState
 
 
-@attrs.define
+REPLY_BUFFER_KEPT_MS: Final = 5000  # REPLY_BUFFER_DEFAULT_PEAK_RESET_TIME
+"""After how long without a request Redis shrinks a client's reply buffer."""
+
+
 class Transaction:
     """The commands queued since MULTI."""
 
-    queue: list[tuple[Command, list[bytes]]] = attrs.field(factory=list)
-    broken: bool = False
-    """A command was refused while queueing: EXEC answers EXECABORT (CLIENT_DIRTY_EXEC)."""
+    __slots__ = ("broken", "queue")
+
+    def __init__(self) -> None:
+        self.queue: list[tuple[Command, list[bytes]]] = []
+        self.broken = False
+        """A command was refused while queueing: EXEC answers EXECABORT (CLIENT_DIRTY_EXEC)."""
 
 
 UNBLOCKABLE = frozenset({"wait", "list", "zset", "stream"})
@@ -307,6 +313,8 @@ class ServerContext(ABC):
     """cluster.node.collector.Collector: when cycles are looked for."""
     cron: Any
     active_expire: bool
+    reply_buffer_kept_ms: int | None
+    """After how long without a request Redis would have shrunk a client's reply buffer; None: never."""
     skip_checksum_validation: bool
     loading: bool
 
@@ -322,6 +330,10 @@ class ServerContext(ABC):
     @abstractmethod
     def close_session(self, session: Session, *, after_reply: bool = False) -> None:
         """Disconnect a client; with ``after_reply``, once everything written has been sent."""
+
+    @abstractmethod
+    def exceeds_hard_limit(self, session: Any, size: int) -> bool:
+        """True when that much unsent output is beyond what the client's class may never exceed."""
 
     @abstractmethod
     def park(self, session: Session, parked: Parked) -> None:

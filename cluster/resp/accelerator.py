@@ -20,8 +20,6 @@ compared with the input: 1.2, 0.64, 3.8. hiredis unchecked (0.33, 0.14, 0.7) acc
 
 from __future__ import annotations
 
-import attrs
-
 from cluster.resp.parser import ARGUMENT_COUNTS, BULK_HEADERS, MAX_LINE_BYTES, RequestParser
 
 # A chunk longer than this may hold a value beyond the table, and looking for line ends in long values is dear.
@@ -29,9 +27,10 @@ _SURELY_SHORT_BYTES = len(BULK_HEADERS)
 _PROBE_BYTES = 1024
 
 
-@attrs.define(eq=False)
 class FastParser(RequestParser):
     """A RequestParser in every respect but time."""
+
+    __slots__ = ()
 
     def feed(self, data: bytes) -> list[list[bytes]]:
         """Take ``data`` and return every request that is complete now."""

@@ -22,8 +22,6 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-import attrs
-
 from cluster.errors import ProtocolError
 
 if TYPE_CHECKING:
@@ -53,15 +51,18 @@ _LOG_REASONS = {
 }
 
 
-@attrs.define
 class ParserLimits:
     """What CONFIG SET may change for all parsers at once; they share one instance."""
 
-    # proto-max-bulk-len, which CONFIG keeps at 1 MiB or more. A stream from a master knows no limit: 2**63 - 1 there.
-    max_bulk_bytes: int = attrs.field(default=512 * 1024 * 1024, validator=attrs.validators.ge(1024 * 1024))
+    __slots__ = ("max_bulk_bytes",)
+
+    def __init__(self, max_bulk_bytes: int = 512 * 1024 * 1024) -> None:
+        if max_bulk_bytes < 1024 * 1024:
+            raise ValueError("max_bulk_bytes is at least one MiB")
+        self.max_bulk_bytes = max_bulk_bytes
+        """proto-max-bulk-len; a master's stream knows no limit: 2**63 - 1 there."""
 
 
-@attrs.define(eq=False)
 class RequestParser:
     """The requests of one connection, in order.
 
@@ -72,20 +73,39 @@ class RequestParser:
     ``-ERR Protocol error: <error.message>`` and a close.
     """
 
-    limits: ParserLimits
-    authenticated: bool = True  # False where AUTH is still required: small requests only. May change between calls.
-    error: ProtocolError | None = attrs.field(default=None, init=False)
-    pending: bool = attrs.field(default=False, init=False)  # Input is held that is in no request returned so far.
+    __slots__ = (
+        "_arguments",
+        "_backlog",
+        "_big_bulk",
+        "_buffer",
+        "_bulk_bytes",
+        "_missing",
+        "_position",
+        "authenticated",
+        "error",
+        "limits",
+        "pending",
+    )
 
-    _buffer: bytes = attrs.field(default=b"", init=False)
-    _position: int = attrs.field(default=0, init=False)  # Everything before has been consumed.
-    _backlog: bytearray = attrs.field(factory=bytearray, init=False)  # What came while _buffer was not yet consumed.
-
-    # The array being read: arguments so far, how many are missing (0: between requests), size of the one at _position.
-    _arguments: list[bytes] = attrs.field(factory=list, init=False)
-    _missing: int = attrs.field(default=0, init=False)
-    _bulk_bytes: int = attrs.field(default=-1, init=False)  # -1: its header has not been read.
-    _big_bulk: BytesIO | None = attrs.field(default=None, init=False)  # The start of a big one, with its line end.
+    def __init__(self, limits: ParserLimits, authenticated: bool = True) -> None:
+        self.limits = limits
+        self.authenticated = authenticated
+        """False where AUTH is still required: small requests only. May change between calls."""
+        self.error: ProtocolError | None = None
+        self.pending = False
+        """Input is held that is in no request returned so far."""
+        self._buffer = b""
+        self._position = 0
+        """Everything before has been consumed."""
+        self._backlog = bytearray()
+        """What came while _buffer was not yet consumed."""
+        # The array being read: arguments so far, how many are missing (0: between requests).
+        self._arguments: list[bytes] = []
+        self._missing = 0
+        self._bulk_bytes = -1
+        """Size of the argument at _position; -1: its header has not been read."""
+        self._big_bulk: BytesIO | None = None
+        """The start of a big argument, with its line end."""
 
     # --- in and out ---------------------------------------------------------------------------------------------------
 
