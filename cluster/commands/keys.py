@@ -8,8 +8,10 @@ from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace import values
+from cluster.keyspace.access import FrequencyDatabase
 from cluster.keyspace.database import SLOT_COUNT, Database, Value
 from cluster.keyspace.glob import compile_glob
+from cluster.keyspace.reclaim import RECLAIMER
 from cluster.resp.encode import (
     EMPTY_ARRAY,
     MINUS_ONE,
@@ -30,21 +32,21 @@ from cluster.slots.hashing import key_slot
 
 @command("del")
 def del_(client: Session, argv: list[bytes]) -> bytes:
-    return _delete(client, argv)
+    return _delete(client, argv, lazily=client.server.settings.lazyfree_lazy_user_del)
 
 
 @command("unlink")
 def unlink(client: Session, argv: list[bytes]) -> bytes:
-    return _delete(client, argv)
+    return _delete(client, argv, lazily=True)
 
 
-def _delete(client: Session, argv: list[bytes]) -> bytes:
+def _delete(client: Session, argv: list[bytes], *, lazily: bool) -> bytes:
     db = client.db
     count = 0
     for key in argv[1:]:
         slot = key_slot(key)
         if db.peek(key, slot) is not None:
-            db.delete(key, slot)
+            db.delete(key, slot, lazily=lazily)
             db.notify("g", b"del", key)
             count += 1
     return integer(count)
@@ -52,8 +54,8 @@ def _delete(client: Session, argv: list[bytes]) -> bytes:
 
 @command("exists")
 def exists(client: Session, argv: list[bytes]) -> bytes:
-    read = client.db.read
-    return integer(sum(read(key, key_slot(key)) is not None for key in argv[1:]))
+    glance = client.db.glance
+    return integer(sum(glance(key, key_slot(key)) is not None for key in argv[1:]))
 
 
 @command("touch")
@@ -64,7 +66,7 @@ def touch(client: Session, argv: list[bytes]) -> bytes:
 
 @command("type")
 def type_(client: Session, argv: list[bytes]) -> bytes:
-    value = client.db.read(argv[1], client.slot)
+    value = client.db.glance(argv[1], client.slot)
     return simple(b"none" if value is None else values.type_name(value))
 
 
@@ -98,7 +100,7 @@ def pexpiretime(client: Session, argv: list[bytes]) -> bytes:
 
 def _time_to_live(client: Session, key: bytes, *, in_seconds: bool, absolute: bool) -> bytes:
     db = client.db
-    if db.read(key, client.slot) is None:
+    if db.glance(key, client.slot) is None:
         return MINUS_TWO
     at_ms = db.expire_at(key)
     if at_ms is None:
@@ -339,8 +341,12 @@ def scan(client: Session, argv: list[bytes]) -> bytes:
     visible = []
     for key in found:
         # A look at the type counts as reading, as in Redis.
-        value = db.peek(key, key_slot(key)) if wanted_type is None else db.read(key, key_slot(key))
-        if value is not None and (wanted_type is None or values.type_name(value) == wanted_type):
+        if wanted_type is None:
+            if db.exists(key, key_slot(key)):
+                visible.append(key)
+            continue
+        value = db.glance(key, key_slot(key))
+        if value is not None and values.type_name(value) == wanted_type:
             visible.append(key)
     return array([bulk(b"%d" % (slot if slot < SLOT_COUNT else 0)), bulk_array(visible) if visible else EMPTY_ARRAY])
 
@@ -350,16 +356,20 @@ def dbsize(client: Session, argv: list[bytes]) -> bytes:
     return integer(len(client.db))
 
 
-def _parse_flush_mode(argv: list[bytes]) -> None:
-    """FLUSHDB and FLUSHALL take ASYNC or SYNC; both are done at once here. Raises CommandError."""
+_FLUSH_NOW_US = 5000
+"""How long FLUSHALL SYNC frees memory before it answers; what is left is freed in the turns that follow."""
+
+
+def _flushes_lazily(client: Session, argv: list[bytes]) -> bool:
+    """FLUSHDB and FLUSHALL take ASYNC or SYNC. Raises CommandError."""
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() not in (b"ASYNC", b"SYNC")):
         raise CommandError(errors.SYNTAX)
+    return argv[1].upper() == b"ASYNC" if len(argv) == 2 else client.server.settings.lazyfree_lazy_user_flush
 
 
 @command("flushdb")
 def flushdb(client: Session, argv: list[bytes]) -> bytes:
-    _parse_flush_mode(argv)
-    _empty(client, client.db)
+    _empty(client, [client.db], lazily=_flushes_lazily(client, argv))
     client.server.tracking.all_keys_gone()
     client.effects = [argv]
     return OK
@@ -367,18 +377,20 @@ def flushdb(client: Session, argv: list[bytes]) -> bytes:
 
 @command("flushall")
 def flushall(client: Session, argv: list[bytes]) -> bytes:
-    _parse_flush_mode(argv)
-    for db in client.db.keyspace.databases:
-        _empty(client, db)
+    _empty(client, client.db.keyspace.databases, lazily=_flushes_lazily(client, argv))
     client.server.tracking.all_keys_gone()
     client.effects = [argv]
     client.server.saving.all_data_flushed()
     return OK
 
 
-def _empty(client: Session, db: Database) -> None:
-    client.server.watches.database_emptied(db)
-    db.keyspace.dirty += db.clear()
+def _empty(client: Session, databases: list[Database], *, lazily: bool) -> None:
+    for db in databases:
+        client.server.watches.database_emptied(db)
+        db.keyspace.dirty += db.clear(lazily=lazily)
+        client.server.blocking.contents_replaced(db)
+    if not lazily:
+        RECLAIMER.drain(_FLUSH_NOW_US)
 
 
 @command("swapdb")
@@ -413,7 +425,11 @@ def object_encoding(client: Session, argv: list[bytes]) -> bytes:
 @command("object|refcount")
 def object_refcount(client: Session, argv: list[bytes]) -> bytes:
     value = _object(client, argv)
-    return client.proto.null if value is None else integer(values.reference_count(value))
+    if value is None:
+        return client.proto.null
+    settings = client.server.settings
+    shares = not settings.maxmemory or not settings.maxmemory_policy.endswith(("lru", "lfu"))
+    return integer(values.reference_count(value, shares_integers=shares))
 
 
 @command("object|idletime")
@@ -425,7 +441,8 @@ def object_idletime(client: Session, argv: list[bytes]) -> bytes:
             b"ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between "
             b"policies at runtime LRU and LFU data will take some time to adjust."
         )
-    return ZERO
+    db = client.db
+    return integer(max(db.keyspace.now_ms - db.last_used_ms(argv[2], key_slot(argv[2])), 0) // 1000)
 
 
 @command("object|freq")
@@ -437,11 +454,18 @@ def object_freq(client: Session, argv: list[bytes]) -> bytes:
             b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
             b"switching between policies at runtime LRU and LFU data will take some time to adjust."
         )
-    return ZERO
+    db = client.db
+    assert isinstance(db, FrequencyDatabase)
+    return integer(db.counter(argv[2]))
 
 
 def _object(client: Session, argv: list[bytes]) -> Value | None:
-    return client.db.read(argv[2], key_slot(argv[2]))
+    """The value that is asked about: neither a use of the key nor, if it is missing, worth an event."""
+    db, key, slot = client.db, argv[2], key_slot(argv[2])
+    if db.exists(key, slot):
+        return db.glance(key, slot)
+    db.keyspace.misses += 1
+    return None
 
 
 @command("object|help")

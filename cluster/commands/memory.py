@@ -6,9 +6,7 @@ Units: bytes.
 
 from __future__ import annotations
 
-import gc
 import sys
-from typing import Any
 
 from cluster import errors
 from cluster.commands.arguments import parse_integer
@@ -16,7 +14,7 @@ from cluster.commands.context import Session
 from cluster.commands.keys import help_reply
 from cluster.commands.registry import command
 from cluster.errors import CommandError
-from cluster.keyspace.strings import is_string
+from cluster.keyspace.values import memory_bytes
 from cluster.resp.encode import OK, bulk, integer
 from cluster.slots.hashing import key_slot
 
@@ -24,14 +22,6 @@ _DEFAULT_SAMPLES = 5  # OBJ_COMPUTE_SIZE_DEF_SAMPLES
 _ALMOST_EMPTY_BYTES = 5 << 20
 _BIG_CLIENT_BYTES = 200 << 10
 _BIG_REPLICA_BYTES = 10 << 20
-
-
-def value_bytes(value: Any, samples: int) -> int:
-    """What a stored value needs; of a collection, ``samples`` elements are looked at (0: all)."""
-    if is_string(value):
-        return sys.getsizeof(value)
-    size: int = value.memory_bytes(samples)
-    return size
 
 
 @command("memory|usage")
@@ -51,12 +41,13 @@ def memory_usage(client: Session, argv: list[bytes]) -> bytes:
     value = table.get(key)
     if value is None:
         return client.proto.null
-    return integer(sys.getsizeof(key) + sys.getsizeof(table) // len(table) + value_bytes(value, samples))
+    return integer(sys.getsizeof(key) + sys.getsizeof(table) // len(table) + memory_bytes(value, samples))
 
 
 @command("memory|stats")
 def memory_stats(client: Session, argv: list[bytes]) -> bytes:
     memory = client.server.memory_overview()
+    allocator = memory.allocator
     proto = client.proto
     fields: dict[bytes, int | float | bytes] = {
         b"peak.allocated": memory.peak,
@@ -85,17 +76,17 @@ def memory_stats(client: Session, argv: list[bytes]) -> bytes:
         b"dataset.bytes": memory.dataset,
         b"dataset.percentage": memory.dataset_percentage,
         b"peak.percentage": memory.peak_percentage,
-        b"allocator.allocated": memory.used,
-        b"allocator.active": memory.used,
-        b"allocator.resident": memory.used,
-        b"allocator-fragmentation.ratio": 1.0,
-        b"allocator-fragmentation.bytes": 0,
-        b"allocator-rss.ratio": 1.0,
-        b"allocator-rss.bytes": 0,
+        b"allocator.allocated": allocator.allocated,
+        b"allocator.active": allocator.active,
+        b"allocator.resident": allocator.resident,
+        b"allocator-fragmentation.ratio": allocator.active / allocator.allocated,
+        b"allocator-fragmentation.bytes": allocator.active - allocator.allocated,
+        b"allocator-rss.ratio": allocator.resident / allocator.active,
+        b"allocator-rss.bytes": allocator.resident - allocator.active,
         b"rss-overhead.ratio": 1.0,
         b"rss-overhead.bytes": 0,
-        b"fragmentation": 1.0,
-        b"fragmentation.bytes": 0,
+        b"fragmentation": allocator.resident / max(memory.used, 1),
+        b"fragmentation.bytes": allocator.resident - memory.used,
     }
     encoded = []
     for name, value in fields.items():
@@ -134,8 +125,7 @@ _BIG_CLIENTS = (
 def memory_doctor(client: Session, argv: list[bytes]) -> bytes:
     memory = client.server.memory_overview()
     proto = client.proto
-    # Redis asks for 5 MB in all; an empty interpreter is larger than that.
-    if memory.used - memory.startup < _ALMOST_EMPTY_BYTES:
+    if memory.used < _ALMOST_EMPTY_BYTES:
         return proto.verbatim(_EMPTY_REPORT)
     findings = {
         _BIG_PEAK: memory.peak > 1.5 * memory.used,
@@ -159,8 +149,9 @@ def memory_malloc_stats(client: Session, argv: list[bytes]) -> bytes:
 
 @command("memory|purge")
 def memory_purge(client: Session, argv: list[bytes]) -> bytes:
-    """Collect cycles; what is then free inside an arena of Python's allocator is given back to the system."""
-    gc.collect()
+    """Collect cycles and give back to the system what the allocators hold without need. Takes its time."""
+    client.server.collector.collect_all()
+    client.server.memory.allocator.trim()
     return OK
 
 

@@ -58,6 +58,8 @@ class RestoreOptions:
 
     replace: bool = False
     absolute_ttl: bool = False
+    idle_seconds: int | None = None
+    frequency: int | None = None
 
 
 def _restore_options(words: list[bytes]) -> RestoreOptions:
@@ -81,7 +83,7 @@ def _restore_options(words: list[bytes]) -> RestoreOptions:
                     raise CommandError(b"ERR Invalid FREQ value, must be >= 0 and <= 255")
             case _:
                 raise CommandError(errors.SYNTAX)
-    return RestoreOptions(replace, absolute_ttl)
+    return RestoreOptions(replace, absolute_ttl, idle_seconds, frequency)
 
 
 def _restore(client: Session, argv: list[bytes]) -> bytes:
@@ -111,6 +113,7 @@ def _restore(client: Session, argv: list[bytes]) -> bytes:
         return OK
 
     db.put(key, slot, value)
+    db.learn(key, options.idle_seconds, options.frequency)
     if expire_at_ms:
         db.set_expiry(key, expire_at_ms)
         if not options.absolute_ttl:

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
+from cluster.keyspace.reclaim import LARGE, RECLAIMER
+
 V = TypeVar("V")
 
 HASH_BITS: Final = 32
@@ -51,6 +53,10 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
         self._depths = bytearray([depth]) * (1 << depth)
         self._deepest = 1 << depth
         self._count = 0
+
+    def __del__(self) -> None:
+        if self._count > LARGE:
+            RECLAIMER.bury(self._buckets)
 
     # The mapping --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ A value class (lists, hashes …) subclasses :class:`CollectionValue`; strings a
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -45,11 +46,27 @@ def encoding(value: Any) -> bytes:
     return value.encoding() if isinstance(value, CollectionValue) else strings.encoding(value)
 
 
-def reference_count(value: Any) -> int:
-    """OBJECT REFCOUNT of a stored value: that of Redis, whose small integers are shared by all and never counted."""
-    if strings.is_string(value) and encoding(value) == b"int" and 0 <= int(value) < SHARED_INTEGERS:
+def reference_count(value: Any, *, shares_integers: bool = True) -> int:
+    """OBJECT REFCOUNT of a stored value: that of Redis, whose small integers are shared by all and never counted.
+
+    ``shares_integers``: unless maxmemory goes by access times, which a shared object could not have.
+    """
+    if shares_integers and strings.is_string(value) and encoding(value) == b"int" and 0 <= int(value) < SHARED_INTEGERS:
         return SHARED_REFERENCES
     return 1
+
+
+def memory_bytes(value: Any, samples: int) -> int:
+    """What a stored value needs; of a collection, ``samples`` elements are looked at (0: all)."""
+    if strings.is_string(value):
+        return sys.getsizeof(value)
+    size: int = value.memory_bytes(samples)
+    return size
+
+
+def effort(value: Any) -> int:
+    """How many pieces there are to free (lazyfreeGetFreeEffort)."""
+    return len(value) if isinstance(value, CollectionValue) else 1
 
 
 def copy(value: Any) -> Any:

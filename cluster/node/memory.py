@@ -1,17 +1,20 @@
-"""How much memory the process uses, asked of the kernel, and what it is used for. Units: bytes.
+"""How much memory the server uses, and what for. Units: bytes.
 
-Python's allocator tells nothing as exact as Redis's does: "used" is the resident set, as the kernel counts it, and
-"fragmentation" is therefore none. What data and clients need is estimated by ``sys.getsizeof``.
+"Used" is what Python's and C's allocators have handed out, exactly (allocator.py), without the program: interpreter,
+modules and command table, some 20 MB that stand where Redis has its executable, which it does not count either. So
+``maxmemory`` means what it means to Redis: data, clients, buffers. The resident set, as the kernel counts it, is
+``used_memory_rss``. What data and clients need is estimated by ``sys.getsizeof``.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from typing import TYPE_CHECKING
 
 import attrs
+
+from cluster.node.allocator import Allocator, resident_bytes
 
 if TYPE_CHECKING:
     from cluster.keyspace.database import Database
@@ -20,25 +23,39 @@ if TYPE_CHECKING:
 CLIENT_BYTES = 2800
 """An idle client: session, parser, socket object, and their entries in tables (measured: RSS of 3,000 of them)."""
 
-_PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-
-
-def resident_bytes() -> int:
-    """Resident set size now; the peak where the platform tells no more."""
-    try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * _PAGE_BYTES
-    except (OSError, ValueError, IndexError):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-
 
 def total_system_bytes() -> int:
     """Physical memory of the machine."""
     try:
-        return os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
     except (ValueError, OSError):
         return 0
+
+
+class MemoryMeter:
+    """What one server uses; to be made when the program is loaded and before there is anything else."""
+
+    def __init__(self) -> None:
+        self.allocator = Allocator()
+        self.program_bytes = self.allocator.used_bytes()
+        self.startup_bytes = 0
+        """What was used when the server began to serve."""
+        self.peak_bytes = 0
+
+    def used_bytes(self) -> int:
+        """What is used now; notes a peak."""
+        used = max(self.allocator.used_bytes() - self.program_bytes, 0)
+        self.peak_bytes = max(self.peak_bytes, used)
+        return used
+
+
+@attrs.frozen
+class AllocatorView:
+    """The allocators' side, program included: in use, held, resident."""
+
+    allocated: int
+    active: int
+    resident: int
 
 
 @attrs.frozen
@@ -57,6 +74,7 @@ class MemoryOverview:
 
     used: int
     peak: int
+    allocator: AllocatorView
     startup: int
     backlog: int
     replicas: int
@@ -100,16 +118,18 @@ class MemoryOverview:
 
 def overview(server: Server) -> MemoryOverview:
     """Look at everything that holds memory."""
-    used = resident_bytes()
+    used = server.memory.used_bytes()
     sessions = server.sessions.values()
     replicas = [client for client in sessions if client.replica is not None]
     shared = server.feed.buffer_bytes
     # One buffer serves the backlog and all replicas: what is beyond the backlog's size is there for slow replicas.
     excess = max(shared - server.settings.repl_backlog_size, 0) if replicas else 0
+    allocator = server.memory.allocator
     return MemoryOverview(
         used=used,
-        peak=max(server.statistics.peak_memory_bytes, used),
-        startup=min(server.startup_memory_bytes, used),
+        peak=server.memory.peak_bytes,
+        allocator=AllocatorView(used + server.memory.program_bytes, allocator.reserved_bytes, resident_bytes()),
+        startup=min(server.memory.startup_bytes, used),
         backlog=shared - excess,
         replicas=excess,
         clients=sum(

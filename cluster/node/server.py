@@ -25,7 +25,7 @@ from cluster.acl.access import AccessControl
 from cluster.acl.checks import Reason
 from cluster.commands.blocking import BlockingTable
 from cluster.commands.channels import ChannelTable
-from cluster.commands.context import Parked, ServerContext, Session
+from cluster.commands.context import REPLY_BUFFER_KEPT_MS, Parked, ServerContext, Session
 from cluster.commands.key_positions import key_positions_or_none
 from cluster.commands.keyspace_events import KeyspaceEvents
 from cluster.commands.registry import Command, Flag, load_command_table, read_records
@@ -146,6 +146,7 @@ class Server(ServerContext):
         self._disk_error_logged_ms = -DISK_ERROR_LOG_INTERVAL_MS
         self.exit_requested = trio.Event()
         self.exit_code = 0
+        self.reply_buffer_kept_ms: int | None = REPLY_BUFFER_KEPT_MS
         self.skip_checksum_validation = False
         """DEBUG SET-SKIP-CHECKSUM-VALIDATION."""
         self.active_expire = True

@@ -51,7 +51,6 @@ class Statistics:
     reads_processed: int = 0
     writes_processed: int = 0
     output_limit_disconnections: int = 0
-    peak_memory_bytes: int = 0
 
     def count_error(self, message: bytes) -> None:
         """Count an error reply under its code word (errorstats); 128 codes at most are told apart."""
@@ -62,6 +61,6 @@ class Statistics:
 
     def reset(self) -> None:
         """Begin to count anew (CONFIG RESETSTAT)."""
-        fresh = Statistics(peak_memory_bytes=self.peak_memory_bytes)
+        fresh = Statistics()
         for field in attrs.fields(Statistics):
             setattr(self, field.name, getattr(fresh, field.name))

@@ -1,0 +1,127 @@
+"""How many bytes are allocated: the sum that C's and Python's allocators keep of what is in use.
+
+Role        ``used_memory``. The resident set cannot serve: it is coarse, and does not shrink when keys are deleted.
+            What is asked instead is exact: Python's allocator of small objects (up to 512 bytes) counts its blocks by
+            size class, glibc's ``mallinfo2`` the larger ones and those that are mapped by themselves.
+How         ``_PyObject_DebugMallocStats`` is part of CPython's exported API; it writes the table that
+            sys._debugmallocstats shows to a C stream, here an area of our own memory. No descriptor is involved.
+Costs       CPU per question: 14 µs for an idle node, 90 µs with a million strings, since it goes by pools of 16 kB and
+            not by objects; milliseconds where glibc has several 100,000 free chunks, which are linked lists to it.
+            :class:`Allocator` tells what the last answer cost, so that the caller can ask less often.
+Otherwise   Where the interpreter or the C library is another one, the resident set has to do.      Units  bytes, µs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import sys
+from typing import Final
+
+from cluster.clock import monotonic_us
+
+_PAGE_BYTES: Final = os.sysconf("SC_PAGESIZE")
+_TABLE_BYTES: Final = 1 << 14
+_IN_USE: Final = b"# bytes in allocated blocks"
+_ARENAS: Final = b"Total  "
+
+
+def resident_bytes() -> int:
+    """Resident set size now; the peak where the platform tells no more."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * _PAGE_BYTES
+    except (OSError, ValueError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _MallocInfo(ctypes.Structure):
+    """``struct mallinfo2``; see mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+class Allocator:
+    """What this process has allocated."""
+
+    def __init__(self) -> None:
+        self.cost_us = 0
+        """What the last answer took."""
+        self.reserved_bytes = 0
+        """What the allocators held at the last answer, in use or not."""
+        self._is_exact = self._open()
+
+    def _open(self) -> bool:
+        """Find the functions; False where something is missing."""
+        try:
+            libc = ctypes.CDLL(None)
+            self._mallinfo = libc.mallinfo2
+            self._mallinfo.restype = _MallocInfo
+            self._write_table = ctypes.pythonapi._PyObject_DebugMallocStats
+            self._write_table.argtypes = [ctypes.c_void_p]
+            self._rewind, self._flush, self._trim = libc.rewind, libc.fflush, libc.malloc_trim
+            self._rewind.argtypes = self._flush.argtypes = [ctypes.c_void_p]
+            self._trim.argtypes = [ctypes.c_size_t]
+            open_memory = libc.fmemopen
+            open_memory.restype = ctypes.c_void_p
+            open_memory.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
+            self._table = ctypes.create_string_buffer(_TABLE_BYTES)
+            self._stream = open_memory(self._table, _TABLE_BYTES, b"w")
+            return bool(self._stream) and self._small_bytes() > 0
+        except (AttributeError, OSError, ValueError):
+            return False
+
+    @property
+    def is_exact(self) -> bool:
+        """False where the resident set stands in."""
+        return self._is_exact
+
+    def used_bytes(self) -> int:
+        """What is in use now."""
+        if not self._is_exact:
+            self.reserved_bytes = resident_bytes()
+            return self.reserved_bytes
+        began_us = monotonic_us()
+        small = self._small_bytes()
+        large = self._mallinfo()
+        self.reserved_bytes = self._arena_bytes() + large.arena + large.hblkhd
+        self.cost_us = monotonic_us() - began_us
+        used: int = small + large.uordblks + large.hblkhd
+        return used
+
+    def _small_bytes(self) -> int:
+        self._rewind(self._stream)
+        self._write_table(self._stream)
+        self._flush(self._stream)
+        return self._figure(_IN_USE)
+
+    def _arena_bytes(self) -> int:
+        """All the arenas of Python's allocator, from the table written last."""
+        return self._figure(_ARENAS)
+
+    def _figure(self, title: bytes) -> int:
+        """The number behind ``title =``. Raises ValueError where there is none."""
+        table = self._table.raw
+        start = table.index(b"=", table.index(title)) + 1
+        return int(table[start : table.index(b"\n", start)].replace(b",", b""))
+
+    def trim(self) -> None:
+        """Give what C's allocator holds without need back to the system (MEMORY PURGE)."""
+        if self._is_exact:
+            self._trim(0)
