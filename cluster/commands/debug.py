@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from cluster import clock, errors
 from cluster.commands.arguments import parse_bounded, parse_integer, read_double
-from cluster.commands.context import Session
+from cluster.commands.context import REPLY_BUFFER_KEPT_MS, Session
 from cluster.commands.keys import help_reply
 from cluster.commands.registry import command
 from cluster.errors import CommandError
@@ -164,10 +164,24 @@ def _pause_cron(client: Session, arguments: list[bytes]) -> bytes:
 
 @subcommand(b"quicklist-packed-threshold", 1)
 @subcommand(b"set-disable-deny-scripts", 1)
-@subcommand(b"replybuffer", 2)
 @subcommand(b"client-eviction", 0)
 def _accepted(client: Session, arguments: list[bytes]) -> bytes:
     """Switches for parts of Redis that have no counterpart here."""
+    return OK
+
+
+@subcommand(b"replybuffer", 2)
+def _replybuffer(client: Session, arguments: list[bytes]) -> bytes:
+    """How soon the reply buffer of an idle client counts as given back (CLIENT LIST's rbs); and no resizing at all."""
+    option, value = arguments[0].lower(), arguments[1].lower()
+    server = client.server
+    if option == b"peak-reset-time":
+        words = {b"never": None, b"reset": REPLY_BUFFER_KEPT_MS}
+        server.reply_buffer_kept_ms = words[value] if value in words else parse_integer(value)
+    elif option == b"resizing":
+        server.reply_buffer_kept_ms = None if parse_integer(value) == 0 else REPLY_BUFFER_KEPT_MS
+    else:
+        raise CommandError(b"ERR unknown subcommand or wrong number of arguments for 'replybuffer'. Try DEBUG HELP.")
     return OK
 
 

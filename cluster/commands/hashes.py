@@ -243,7 +243,7 @@ def hrandfield(client: Session, argv: list[bytes]) -> bytes:
     value = _read(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
-    check_repeated_draws(count)
+    check_repeated_draws(client, count)
     rng = client.server.rng
     fields = value.distinct_fields(count, rng) if count > 0 else value.random_fields(-count, rng)
     if not with_values:

@@ -11,10 +11,11 @@ import attrs
 
 from cluster import errors
 from cluster.commands.arguments import parse_integer
+from cluster.commands.context import Session
 from cluster.errors import CommandError
 from cluster.keyspace.glob import Matcher, compile_glob
 from cluster.keyspace.strings import INT64_MIN
-from cluster.resp.encode import EMPTY_ARRAY, array, bulk, bulk_array
+from cluster.resp.encode import EMPTY_ARRAY, EMPTY_BULK, array, bulk, bulk_array
 
 EMPTY_SCAN: Final = array([bulk(b"0"), EMPTY_ARRAY])
 """The answer for a key that is not there, in both protocols."""
@@ -71,7 +72,12 @@ def parse_draw_count(text: bytes) -> int:
     return count
 
 
-def check_repeated_draws(count: int) -> None:
-    """Raise CommandError if that many draws would take the server down."""
+def check_repeated_draws(client: Session, count: int) -> None:
+    """Raise CommandError if that many draws would take the server down.
+
+    Where a reply of that size would cost the client its connection, it does so without being made.
+    """
     if count < -MOST_REPEATED_DRAWS:
+        if client.server.exceeds_hard_limit(client, -count * len(EMPTY_BULK)):
+            client.server.close_session(client)
         raise CommandError(b"ERR value is out of range")

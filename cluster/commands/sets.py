@@ -211,7 +211,7 @@ def srandmember(client: Session, argv: list[bytes]) -> bytes:
     value = _read(client, argv[1], client.slot)
     if value is None or count == 0:
         return EMPTY_ARRAY
-    check_repeated_draws(count)
+    check_repeated_draws(client, count)
     rng = client.server.rng
     return bulk_array(value.distinct_members(count, rng) if count > 0 else value.random_members(-count, rng))
 

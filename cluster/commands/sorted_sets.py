@@ -237,7 +237,7 @@ def zrandmember(client: Session, argv: list[bytes]) -> bytes:
     value = read_sorted_set(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
-    check_repeated_draws(count)
+    check_repeated_draws(client, count)
     if count < 0:
         members = value.random_members(-count, rng)
     elif 1 < count >= len(value):

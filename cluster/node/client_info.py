@@ -3,7 +3,7 @@
 Fields, their order and their meaning are those of Redis 7.0; lib-name and lib-ver, of 7.2, follow where a client has
 told them. Sizes are measured where there is something to measure: what waits in the parser, what was not sent. A client
 here has no query buffer and no reply buffer of its own; ``qbuf-free`` is what its next read may take, or 0 when Redis
-would have taken the buffer of an idle client away, ``rbs`` the size of Redis's reply buffer.
+would have taken the buffer of an idle client away, ``rbs`` the size that Redis's reply buffer would have by now.
 Units: bytes, whole seconds.
 """
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _REPLY_CHUNK_BYTES = 16 * 1024
 """Output above this would, in Redis, have left the static buffer for the reply list (PROTO_REPLY_CHUNK_BYTES)."""
+_REPLY_CHUNK_BYTES_MIN = 1024
 _POINTER_BYTES = 8
 _BUFFER_KEPT_MS = 2000
 
@@ -72,7 +73,7 @@ def describe(client: Client, now_ms: int) -> str:
         f" idle={idle_ms // 1000} flags={flags_of(client)} db={client.db.index}"
         f"{_subscription_counts(client)} multi={-1 if transaction is None else len(queue)}"
         f" qbuf={input_bytes} qbuf-free={free_bytes} argv-mem={argument_bytes} multi-mem={multi_bytes}"
-        f" rbs={_REPLY_CHUNK_BYTES} rbp={min(ready_bytes, _REPLY_CHUNK_BYTES)} obl={ready_bytes}"
+        f" rbs={_reply_buffer_bytes(client, idle_ms)} rbp={min(ready_bytes, _REPLY_CHUNK_BYTES)} obl={ready_bytes}"
         f" oll={len(client.unsent)} omem={client.unsent_bytes}"
         f" tot-mem={CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"
         f" events={'rw' if client.wants_write else 'r'} cmd={client.last_command.decode('latin-1')}"
@@ -81,6 +82,11 @@ def describe(client: Client, now_ms: int) -> str:
     if client.lib_name or client.lib_version:
         line += f" lib-name={client.lib_name.decode('latin-1')} lib-ver={client.lib_version.decode('latin-1')}"
     return line
+
+
+def _reply_buffer_bytes(client: Client, idle_ms: int) -> int:
+    kept_ms = client.server.reply_buffer_kept_ms
+    return _REPLY_CHUNK_BYTES if kept_ms is None or idle_ms <= kept_ms else _REPLY_CHUNK_BYTES_MIN
 
 
 def _subscription_counts(client: Client) -> str:
