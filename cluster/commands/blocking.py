@@ -46,6 +46,8 @@ class KeyWaiter:
     value_type: type
     serve: Callable[[bytes, Any], bytes | None]
     is_write: bool = True
+    if_gone: bytes | None = None
+    """How it is refused when a key that changed is no longer of ``value_type``; None: it goes on waiting."""
 
 
 class BlockingTable:
@@ -56,6 +58,8 @@ class BlockingTable:
         self._keyspace = server.keyspace
         self._end_unit = end_unit
         self.waiters: dict[tuple[int, bytes], dict[KeyWaiter, None]] = {}
+        self._attached = 0
+        """How many of the waiters have something to say if their keys go."""
         self._routing_version = -1
         self.ready: dict[tuple[int, bytes], None] = {}
         """What :meth:`serve` must look at, the key that changed first coming first. Always this object."""
@@ -70,6 +74,7 @@ class BlockingTable:
         client = waiter.client
         for key in waiter.keys:
             self.waiters.setdefault((waiter.database.index, key), {})[waiter] = None
+        self._attached += waiter.if_gone is not None
         self._keyspace.observe(self.key_changed)
         client.asking = False  # It was for this command alone.
         self._server.park(
@@ -84,6 +89,7 @@ class BlockingTable:
         )
 
     def _remove(self, waiter: KeyWaiter) -> None:
+        self._attached -= waiter.if_gone is not None
         for key in waiter.keys:
             place = (waiter.database.index, key)
             queue = self.waiters.get(place)
@@ -108,9 +114,9 @@ class BlockingTable:
             self.ready[place] = None
 
     def contents_replaced(self, database: Database) -> None:
-        """After SWAPDB: every key of the database may be one that is waited for."""
+        """After SWAPDB and FLUSHALL: every key of the database may be one that is waited for, or has gone."""
         for index, key in self.waiters:
-            if index == database.index and key in database.slots[key_slot(key)]:
+            if index == database.index and (self._attached or key in database.slots[key_slot(key)]):
                 self.ready[index, key] = None
 
     def serve(self) -> None:

@@ -13,9 +13,11 @@ from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.lists import ListValue
 from cluster.keyspace.sets import SetValue
 from cluster.keyspace.sorted_sets import SortedSetValue
+from cluster.keyspace.streams import StreamValue
 from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, list_layout, set_layout, zset_layout
 from cluster.persistence.rdb_values import ValueKind, register_factory
 from cluster.persistence.rdb_writer import register_encoder
+from cluster.persistence.stream_layout import stream_layout
 from cluster.settings import Settings
 
 _LIST_NODE_BYTES: Final = (4096, 8192, 16384, 32768, 65536)
@@ -54,3 +56,5 @@ def register_collections(settings: Settings) -> None:
     register_factory(ValueKind.ZSET, lambda scores: SortedSetValue.of(scores, settings))
     register_encoder(ListValue, lambda value, compress_up_to: _encode_list(value, compress_up_to, settings))
     register_factory(ValueKind.LIST, ListValue.of)
+    register_encoder(StreamValue, stream_layout)
+    register_factory(ValueKind.STREAM, lambda stream: stream)

@@ -5,23 +5,21 @@ Role        One function per data type for the encoders of the value classes, wh
             ``register_encoder(HashValue, lambda value, limit: hash_layout(value.fields, value.is_compact, limit))``.
 Invariants  The pieces of big collections are generated one after the other. Compact ones are a few kilobytes.
             What Redis 7.0 cannot read (types of version 11) is never produced.
-Spec        rdbSaveObject in rdb.c; quicklist.c, t_zset.c (zzlInsertAt), t_stream.c (streamAppendItem).
+Spec        rdbSaveObject in rdb.c; quicklist.c, t_zset.c (zzlInsertAt). Streams: stream_layout.
 """
 
 from __future__ import annotations
 
-import itertools
 import struct
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from cluster.keyspace.sorted_sets import compact_score_text
 from cluster.persistence import intset, listpack
-from cluster.persistence.rdb_format import RdbType, encode_length, encode_string
+from cluster.persistence.rdb_format import RdbType, encode_length
 from cluster.persistence.rdb_values import PACKED_NODE, PLAIN_NODE
 from cluster.persistence.rdb_writer import string_pieces
-from cluster.persistence.stream_layout import ENTRIES_READ_UNKNOWN, SAME_FIELDS, GroupData, StreamData, StreamId
 
 Layout = tuple[int, Iterable[bytes]]
 
@@ -29,13 +27,8 @@ LIST_NODE_BYTES: Final = 8192
 """list-max-listpack-size -2, and Redis's safety limit for nodes that are limited by count."""
 LIST_PLAIN_BYTES: Final = 1 << 30
 """Elements from this size on are nodes of their own, outside a listpack."""
-STREAM_NODE_ENTRIES: Final = 100
-STREAM_NODE_BYTES: Final = 4096
 
-_LISTPACK_OVERHEAD_BYTES: Final = 7
 _ENTRY_OVERHEAD_BYTES: Final = 8
-_ID = struct.Struct(">QQ")
-_INT64 = struct.Struct("<q")
 _DOUBLE = struct.Struct("<d")
 
 
@@ -149,77 +142,3 @@ def _scored(pairs: Iterable[tuple[bytes, float]], compress_up_to: int) -> Iterat
     for member, score in pairs:
         yield from string_pieces(member, compress_up_to)
         yield _DOUBLE.pack(score)
-
-
-# Streams ------------------------------------------------------------------------------------------------------
-
-
-def stream_layout(stream: StreamData, compress_up_to: int) -> Layout:
-    """A stream."""
-    return RdbType.STREAM_LISTPACKS_2, _stream_pieces(stream, compress_up_to)
-
-
-def _stream_pieces(stream: StreamData, compress_up_to: int) -> Iterator[bytes]:
-    starts = _stream_node_starts(stream)
-    yield encode_length(len(starts))
-    for start, end in itertools.pairwise((*starts, len(stream.entries))):
-        yield from _stream_node(stream.entries[start:end], compress_up_to)
-    numbers = (
-        len(stream.entries),
-        *stream.last_id,
-        *stream.first_id,
-        *stream.max_deleted_id,
-        stream.entries_added,
-        len(stream.groups),
-    )
-    yield b"".join(map(encode_length, numbers))
-    for group in stream.groups:
-        yield from _group(group)
-
-
-def _stream_node_starts(stream: StreamData) -> list[int]:
-    """At which entry each node begins."""
-    starts: list[int] = []
-    size = count = 0
-    for position, (_id, pairs) in enumerate(stream.entries):
-        added = sum(map(len, pairs)) + _ENTRY_OVERHEAD_BYTES * len(pairs)
-        if count in (0, STREAM_NODE_ENTRIES) or size + added > STREAM_NODE_BYTES:
-            starts.append(position)
-            size, count = _LISTPACK_OVERHEAD_BYTES, 0
-        size += added
-        count += 1
-    return starts
-
-
-def _stream_node(entries: Sequence[tuple[StreamId, list[bytes]]], compress_up_to: int) -> Iterator[bytes]:
-    master_id, first_pairs = entries[0]
-    master_fields = first_pairs[::2]
-    items = [b"%d" % len(entries), b"0", b"%d" % len(master_fields), *master_fields, b"0"]
-    for entry_id, pairs in entries:
-        same = pairs[::2] == master_fields
-        body = pairs[1::2] if same else [b"%d" % (len(pairs) // 2), *pairs]
-        items.append(b"%d" % (SAME_FIELDS if same else 0))
-        items.append(b"%d" % _difference(entry_id[0], master_id[0]))
-        items.append(b"%d" % _difference(entry_id[1], master_id[1]))
-        items += body
-        items.append(b"%d" % (3 + len(body)))
-    yield encode_string(_ID.pack(*master_id), compress=False)
-    yield from string_pieces(listpack.encode(items), compress_up_to)
-
-
-def _difference(number: int, master: int) -> int:
-    """``number - master`` as 64 bits hold it, signed."""
-    return ((number - master + (1 << 63)) & ((1 << 64) - 1)) - (1 << 63)
-
-
-def _group(group: GroupData) -> Iterator[bytes]:
-    entries_read = ENTRIES_READ_UNKNOWN if group.entries_read is None else group.entries_read
-    yield encode_string(group.name, compress=False)
-    yield b"".join(map(encode_length, (*group.last_id, entries_read, len(group.pending))))
-    for entry in group.pending:
-        yield _ID.pack(*entry.id) + _INT64.pack(entry.delivered_ms) + encode_length(entry.delivery_count)
-    yield encode_length(len(group.consumers))
-    for consumer in group.consumers:
-        yield encode_string(consumer.name, compress=False)
-        yield _INT64.pack(consumer.seen_ms) + encode_length(len(consumer.pending))
-        yield b"".join(_ID.pack(*pending_id) for pending_id in consumer.pending)

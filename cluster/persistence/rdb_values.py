@@ -4,7 +4,7 @@ Role        ``DECODERS`` maps a type code to its kind of value and the function 
             kind to the function that makes the keyspace's value of the plain data. A data type enters the reader by
             one call of :func:`register_factory`; its layouts are all here already.
 Plain data  string: bytes. list: list[bytes]. set: list[bytes], no duplicates. hash: dict[bytes, bytes].
-            sorted set: dict[bytes, float], no NaN. stream: :class:`stream_layout.StreamData`.
+            sorted set: dict[bytes, float], no NaN. stream: :class:`StreamValue`, as it is stored.
 Invariants  Every layout is checked to the depth of Redis's ``sanitize-dump-payload yes``, so nothing loaded can be
             inconsistent. Damage raises RdbError with Redis's words, an incomplete buffer ShortRead, nothing else
             anything. What is allocated follows from the bytes read, never from a count that they claim.

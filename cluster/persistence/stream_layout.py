@@ -1,150 +1,111 @@
-"""How a stream lies in an RDB file (versions 1 to 3), as plain records.
+"""How a stream lies in an RDB file: versions 1 to 3 are read, version 2 is written.
 
 Layout      Nodes (a 16 byte big-endian id and a listpack of entries that are deltas to it), then the counters, then
             the consumer groups with their pending entries. Version 2 (Redis 7.0) added the first id, the greatest
             deleted id, the count of entries ever added and each group's reading position; version 3 (7.2) a
-            consumer's last activity. Redis: rdbSaveObject and rdbLoadObject in rdb.c, the head of t_stream.c.
-Units       Ids are (milliseconds, sequence); ``*_ms`` are Unix milliseconds.
+            consumer's last activity, which is not kept. Redis: rdbSaveObject and rdbLoadObject in rdb.c, the head of
+            t_stream.c.
+Invariants  Nodes stay as they are, deleted entries included: reading and writing again gives the same bytes. Ids of
+            live entries must ascend, which Redis does not check.
+Units       ``*_ms`` are Unix milliseconds.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterable, Iterator
 from typing import Final
 
-import attrs
-
 from cluster.errors import RdbError
+from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Consumer, Group, Pending
+from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, StreamNode, as_int64, make_id
+from cluster.keyspace.streams import StreamValue
 from cluster.persistence import listpack
 from cluster.persistence.rdb_cursor import Cursor
-
-StreamId = tuple[int, int]
+from cluster.persistence.rdb_format import RdbType, encode_length, encode_string
+from cluster.persistence.rdb_writer import string_pieces
 
 _DELETED: Final = 1
-SAME_FIELDS: Final = 2
-_UINT64_MASK: Final = (1 << 64) - 1
-ENTRIES_READ_UNKNOWN: Final = _UINT64_MASK
-"""SCG_INVALID_ENTRIES_READ, minus one stored as an unsigned number."""
+_SAME_FIELDS: Final = 2
+_DAMAGED_NODE: Final = "Stream listpack integrity check failed."
+_INT64: Final = struct.Struct("<q")
 
 
-@attrs.frozen
-class PendingEntry:
-    """An entry that was delivered and not acknowledged."""
-
-    id: StreamId
-    delivered_ms: int
-    delivery_count: int
+# Reading --------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class ConsumerData:
-    """One consumer of a group."""
-
-    name: bytes
-    seen_ms: int
-    active_ms: int
-    pending: list[StreamId]
-
-
-@attrs.frozen
-class GroupData:
-    """One consumer group."""
-
-    name: bytes
-    last_id: StreamId
-    entries_read: int | None
-    """How many entries the group has read in total; None when unknown."""
-    pending: list[PendingEntry]
-    consumers: list[ConsumerData]
-
-
-@attrs.frozen
-class StreamData:
-    """A whole stream; entries are (id, [field, value, field, value …]) in ascending order."""
-
-    entries: list[tuple[StreamId, list[bytes]]]
-    last_id: StreamId
-    first_id: StreamId
-    max_deleted_id: StreamId
-    entries_added: int
-    groups: list[GroupData]
-
-
-def read_version_1(cursor: Cursor) -> StreamData:
+def read_version_1(cursor: Cursor) -> StreamValue:
     """The layout of Redis 5 and 6."""
     return _read(cursor, 1)
 
 
-def read_version_2(cursor: Cursor) -> StreamData:
+def read_version_2(cursor: Cursor) -> StreamValue:
     """The layout of Redis 7.0."""
     return _read(cursor, 2)
 
 
-def read_version_3(cursor: Cursor) -> StreamData:
+def read_version_3(cursor: Cursor) -> StreamValue:
     """The layout of Redis 7.2."""
     return _read(cursor, 3)
 
 
-def _read(cursor: Cursor, version: int) -> StreamData:
-    entries: list[tuple[StreamId, list[bytes]]] = []
-    node_ids: set[bytes] = set()
-    for _ in range(cursor.length()):
-        _read_node(cursor, node_ids, entries)
+def _read(cursor: Cursor, version: int) -> StreamValue:
+    stream = StreamValue()
+    greatest_id = _read_nodes(cursor, stream)
     length = cursor.length()
-    last_id = _id_as_lengths(cursor)
+    stream.last_id = _id_as_lengths(cursor)
     if version >= 2:
-        first_id = _id_as_lengths(cursor)
-        max_deleted_id = _id_as_lengths(cursor)
-        entries_added = cursor.length()
+        stream.first_id = _id_as_lengths(cursor)
+        stream.max_deleted_id = _id_as_lengths(cursor)
+        stream.entries_added = cursor.length()
     else:
-        first_id = entries[0][0] if entries else (0, 0)
-        max_deleted_id = (0, 0)
-        entries_added = length
-    if length != len(entries):
+        stream.first_id = next((node.id_at(positions[0]) for node, positions in stream.spans()), MAX_ID)
+        stream.entries_added = length
+    if length != stream.length:
         raise cursor.error("Stream length inconsistent with rax entries")
-    if any(later[0] <= earlier[0] for earlier, later in itertools.pairwise(entries)):
-        raise cursor.error("Stream listpack integrity check failed.")
-    if entries and entries[-1][0] > last_id:
-        raise cursor.error("Stream listpack integrity check failed.")
-    groups: dict[bytes, GroupData] = {}
+    if greatest_id > stream.last_id:
+        raise cursor.error(_DAMAGED_NODE)
     for _ in range(cursor.length()):
-        group = _read_group(cursor, version)
-        if group.name in groups:
-            raise cursor.error(f"Duplicated consumer group name {group.name.decode('utf-8', 'backslashreplace')}")
-        groups[group.name] = group
-    return StreamData(entries, last_id, first_id, max_deleted_id, entries_added, list(groups.values()))
+        name = cursor.string()
+        if name in stream.groups:
+            raise cursor.error(f"Duplicated consumer group name {name.decode('utf-8', 'backslashreplace')}")
+        stream.groups[name] = _read_group(cursor, version, stream)
+    return stream
 
 
 def _id_as_lengths(cursor: Cursor) -> StreamId:
     milliseconds = cursor.length()
-    return milliseconds, cursor.length()
+    return make_id(milliseconds, cursor.length())
 
 
-def _id_as_bytes(raw: bytes) -> StreamId:
-    return int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big")
+def _read_nodes(cursor: Cursor, stream: StreamValue) -> StreamId:
+    """Fill a new stream; returns the id of its last live entry, -1 when there is none."""
+    seen: set[StreamId] = set()
+    greatest_id = -1
+    for _ in range(cursor.length()):
+        raw_id = cursor.string()
+        if len(raw_id) != 16:
+            raise cursor.error("Stream node key entry is not the size of a stream ID")
+        master_id = int.from_bytes(raw_id, "big")
+        blob = cursor.string()
+        if master_id in seen:
+            raise cursor.error("Listpack re-added with existing key")
+        try:
+            items = listpack.decode(blob)
+            if not items:
+                raise cursor.error("Empty listpack inside stream")
+            node, greatest_id = _node_of(master_id, items, greatest_id)
+        except (RdbError, ValueError, IndexError):
+            raise cursor.error(_DAMAGED_NODE) from None
+        seen.add(master_id)
+        node.close()
+        stream.add_node(node)
+        stream.length += node.live_count
+    return greatest_id
 
 
-def _read_node(cursor: Cursor, seen: set[bytes], entries: list[tuple[StreamId, list[bytes]]]) -> None:
-    """Append the entries of one node."""
-    raw_id = cursor.string()
-    if len(raw_id) != 16:
-        raise cursor.error("Stream node key entry is not the size of a stream ID")
-    blob = cursor.string()
-    try:
-        items = listpack.decode(blob)
-        if not items:
-            raise cursor.error("Empty listpack inside stream")
-        entries.extend(_entries_of_node(_id_as_bytes(raw_id), items))
-    except (RdbError, ValueError, IndexError, StopIteration, RuntimeError):
-        raise cursor.error("Stream listpack integrity check failed.") from None
-    if raw_id in seen:
-        raise cursor.error("Listpack re-added with existing key")
-    seen.add(raw_id)
-
-
-def _entries_of_node(master_id: StreamId, items: list[bytes]) -> list[tuple[StreamId, list[bytes]]]:
-    """The live entries of a node; ValueError or IndexError when its items do not make sense.
+def _node_of(master_id: StreamId, items: list[bytes], greatest_id: StreamId) -> tuple[StreamNode, StreamId]:
+    """A node, and the last live id up to its end; ValueError or IndexError when its items do not make sense.
 
     ``items`` is: live count, deleted count, field count, the master's fields, 0; then for each entry its flags, its
     id as two differences to the master's, its values (with its own field count and names, unless it has the master's
@@ -152,37 +113,42 @@ def _entries_of_node(master_id: StreamId, items: list[bytes]) -> list[tuple[Stre
     """
     live, deleted, field_count = int(items[0]), int(items[1]), int(items[2])
     position = 3 + _checked_count(field_count, items)
-    master_fields = items[3:position]
+    fields = items[3:position]
     if int(items[position]) != 0:
         raise ValueError("no terminator after the master entry")
     position += 1
-    entries: list[tuple[StreamId, list[bytes]]] = []
-    dead = 0
+    node = StreamNode(master_id, fields)
+    dead: list[int] = []
     while position < len(items):
         start = position
         flags = int(items[position])
-        entry_id = (
-            (master_id[0] + int(items[position + 1])) & _UINT64_MASK,
-            (master_id[1] + int(items[position + 2])) & _UINT64_MASK,
+        entry_id = make_id(
+            ((master_id >> 64) + int(items[position + 1])) & MAX_PART,
+            ((master_id & MAX_PART) + int(items[position + 2])) & MAX_PART,
         )
         position += 3
-        if flags & SAME_FIELDS:
+        if flags & _SAME_FIELDS:
             values_end = position + field_count
-            pairs = _interleave(master_fields, items[position:values_end])
+            pairs = [text for pair in zip(fields, items[position:values_end], strict=True) for text in pair]
         else:
             count = _checked_count(int(items[position]), items)
-            pairs = items[position + 1 : position + 1 + 2 * count]
             values_end = position + 1 + 2 * count
+            pairs = items[position + 1 : values_end]
         if int(items[values_end]) != values_end - start:
             raise ValueError("wrong size of an entry")
         position = values_end + 1
         if flags & _DELETED:
-            dead += 1
+            dead.append(node.count)
+        elif entry_id <= greatest_id:
+            raise ValueError("ids do not ascend")
         else:
-            entries.append((entry_id, pairs))
-    if (live, deleted) != (len(entries), dead):
+            greatest_id = entry_id
+        node.append(entry_id, pairs)
+    if (live, deleted) != (node.count - len(dead), len(dead)):
         raise ValueError("wrong counts")
-    return entries
+    if dead:
+        node.delete(dead)
+    return node, greatest_id
 
 
 def _checked_count(count: int, items: list[bytes]) -> int:
@@ -191,52 +157,113 @@ def _checked_count(count: int, items: list[bytes]) -> int:
     return count
 
 
-def _interleave(fields: list[bytes], values: list[bytes]) -> list[bytes]:
-    pairs = [b""] * (2 * len(fields))
-    pairs[::2] = fields
-    pairs[1::2] = values
-    return pairs
-
-
-def _read_group(cursor: Cursor, version: int) -> GroupData:
-    name = cursor.string()
-    last_id = _id_as_lengths(cursor)
-    entries_read: int | None = None
+def _read_group(cursor: Cursor, version: int, stream: StreamValue) -> Group:
+    group = Group(_id_as_lengths(cursor))
     if version >= 2:
         entries_read = cursor.length()
-        if entries_read == ENTRIES_READ_UNKNOWN:
-            entries_read = None
-    pending: dict[StreamId, PendingEntry] = {}
+        group.entries_read = ENTRIES_READ_UNKNOWN if entries_read == MAX_PART else entries_read
+    else:
+        group.entries_read = stream.entries_up_to(group.last_id)
+    nobody = Consumer(b"", 0)
     for _ in range(cursor.length()):
-        entry = PendingEntry(_id_as_bytes(cursor.take(16)), cursor.milliseconds(), cursor.length())
-        if entry.id in pending:
+        entry_id = int.from_bytes(cursor.take(16), "big")
+        if entry_id in group.pending.entries:
             raise cursor.error("Duplicated global PEL entry loading stream consumer group")
-        pending[entry.id] = entry
-    consumers: dict[bytes, ConsumerData] = {}
-    unowned = set(pending)
+        group.pending.add(entry_id, Pending(nobody, cursor.milliseconds(), cursor.length()))
+    owned = 0
     for _ in range(cursor.length()):
-        consumer = _read_consumer(cursor, version)
-        if consumer.name in consumers:
-            raise cursor.error("Duplicate stream consumer detected.")
-        consumers[consumer.name] = consumer
-        for pending_id in consumer.pending:
-            if pending_id not in pending:
-                raise cursor.error("Consumer entry not found in group global PEL")
-            if pending_id not in unowned:
-                raise cursor.error("Duplicated consumer PEL entry  loading a stream consumer group")
-            unowned.discard(pending_id)
-    if unowned:
+        consumer = _read_consumer(cursor, version, group, nobody)
+        owned += len(consumer.pending)
+    if owned != len(group.pending):
         raise cursor.error("Stream CG PEL entry without consumer")
-    return GroupData(name, last_id, entries_read, list(pending.values()), list(consumers.values()))
+    return group
 
 
-def _read_consumer(cursor: Cursor, version: int) -> ConsumerData:
+def _read_consumer(cursor: Cursor, version: int, group: Group, nobody: Consumer) -> Consumer:
     name = cursor.string()
-    seen_ms = cursor.milliseconds()
-    active_ms = cursor.milliseconds() if version >= 3 else seen_ms
-    return ConsumerData(name, seen_ms, active_ms, [_id_as_bytes(raw) for raw in _raw_ids(cursor)])
-
-
-def _raw_ids(cursor: Cursor) -> Iterator[bytes]:
+    if name in group.consumers:
+        raise cursor.error("Duplicate stream consumer detected.")
+    consumer = group.add_consumer(name, cursor.milliseconds())
+    if version >= 3:
+        cursor.milliseconds()
     for _ in range(cursor.length()):
-        yield cursor.take(16)
+        entry_id = int.from_bytes(cursor.take(16), "big")
+        pending = group.pending.entries.get(entry_id)
+        if pending is None:
+            raise cursor.error("Consumer entry not found in group global PEL")
+        if pending.consumer is not nobody:
+            raise cursor.error("Duplicated consumer PEL entry  loading a stream consumer group")
+        pending.consumer = consumer
+        consumer.pending.add(entry_id, pending)
+    return consumer
+
+
+# Writing --------------------------------------------------------------------------------------------------------
+
+
+def stream_layout(stream: StreamValue, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
+    """A stream as (type code, pieces), see rdb_writer."""
+    return RdbType.STREAM_LISTPACKS_2, _pieces(stream, compress_up_to)
+
+
+def _pieces(stream: StreamValue, compress_up_to: int) -> Iterator[bytes]:
+    yield encode_length(len(stream.nodes))
+    for node in stream.nodes:
+        yield encode_string(_id_as_bytes(node.master_id), compress=False)
+        yield from string_pieces(node_listpack(node), compress_up_to)
+    yield encode_length(stream.length)
+    for entry_id in (stream.last_id, stream.first_id, stream.max_deleted_id):
+        yield _lengths_of(entry_id)
+    yield encode_length(stream.entries_added)
+    yield encode_length(len(stream.groups))
+    for name, group in sorted(stream.groups.items()):
+        yield encode_string(name, compress=False)
+        yield from _group_pieces(group)
+
+
+def _id_as_bytes(entry_id: StreamId) -> bytes:
+    return entry_id.to_bytes(16, "big")
+
+
+def _lengths_of(entry_id: StreamId) -> bytes:
+    return encode_length(entry_id >> 64) + encode_length(entry_id & MAX_PART)
+
+
+def node_listpack(node: StreamNode) -> bytes:
+    """The entries of a node as they are stored."""
+    return listpack.encode(_items(node))
+
+
+def _items(node: StreamNode) -> Iterator[bytes]:
+    """What the listpack of a node holds, see :func:`_node_of`."""
+    yield b"%d" % node.live_count
+    yield b"%d" % node.dead_count
+    yield b"%d" % len(node.fields)
+    yield from node.fields
+    yield b"0"
+    master_sequence = node.master_id & MAX_PART
+    dead = node.dead
+    for position, row in enumerate(node.rows()):
+        has_own_fields = len(row) > 2 and row[2] is None
+        texts = row[3:] if has_own_fields else row[2:]
+        yield b"%d" % ((0 if has_own_fields else _SAME_FIELDS) | (dead is not None and dead[position]))
+        yield b"%d" % as_int64(row[0])
+        yield b"%d" % as_int64(row[1] - master_sequence)
+        if has_own_fields:
+            yield b"%d" % (len(texts) // 2)
+        yield from texts
+        yield b"%d" % (len(texts) + 3 + has_own_fields)
+
+
+def _group_pieces(group: Group) -> Iterator[bytes]:
+    yield _lengths_of(group.last_id)
+    yield encode_length(group.entries_read & MAX_PART)
+    yield encode_length(len(group.pending))
+    for entry_id in group.pending.ascending():
+        pending = group.pending.entries[entry_id]
+        yield _id_as_bytes(entry_id) + _INT64.pack(pending.delivered_ms) + encode_length(pending.delivery_count)
+    yield encode_length(len(group.consumers))
+    for name, consumer in sorted(group.consumers.items()):
+        yield encode_string(name, compress=False)
+        yield _INT64.pack(consumer.seen_ms) + encode_length(len(consumer.pending))
+        yield b"".join(map(_id_as_bytes, consumer.pending.ascending()))

@@ -15,6 +15,8 @@ import redis
 
 from cluster.errors import RdbError
 from cluster.keyspace.database import Keyspace
+from cluster.keyspace.stream_nodes import make_id
+from cluster.keyspace.streams import StreamValue
 from cluster.persistence import intset, listpack, rdb_layouts
 from cluster.persistence.crc64 import crc64
 from cluster.persistence.dump_payload import dump, restore
@@ -22,12 +24,13 @@ from cluster.persistence.rdb_format import RdbType
 from cluster.persistence.rdb_reader import LoadPolicy
 from cluster.persistence.saver import Saver
 from cluster.persistence.snapshot import KeyspaceSink, SnapshotOptions, load_file, save_file
-from cluster.persistence.stream_layout import ConsumerData, GroupData, PendingEntry, StreamData
+from cluster.persistence.stream_layout import stream_layout
 from cluster.settings import Settings
 from cluster.slots.hashing import key_slot
 from tests.persistence.compact_samples import stored, stream, stream_node, ziplist, zipmap
 from tests.persistence.rdb_samples import every_kind_loadable, parse
 from tests.support.servers import RealRedis
+from tests.support.streams import entries_of, group_of, pair, stream_of
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.real_redis
@@ -252,9 +255,10 @@ def expected_types(client: redis.Redis) -> dict[bytes, Any]:
 
 
 def comparable(key: bytes, plain: Any) -> Any:
-    if isinstance(plain, StreamData):
+    if isinstance(plain, StreamValue):
         return [
-            (b"%d-%d" % entry_id, dict(zip(pairs[::2], pairs[1::2], strict=True))) for entry_id, pairs in plain.entries
+            (b"%d-%d" % entry_id, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+            for entry_id, pairs in entries_of(plain)
         ]
     return set(plain) if key in (b"numbers", b"wide numbers", b"set") else plain
 
@@ -269,9 +273,10 @@ def test_every_type_of_a_real_file_decodes(typed: tuple[RealRedis, redis.Redis])
     assert {key: comparable(key, plain) for _database, key, plain, *_rest in sink.entries} == expected_types(client)
     assert parser.version == 10
     held = next(plain for _database, key, plain, *_rest in sink.entries if key == b"stream")
-    assert (held.last_id, held.first_id, held.max_deleted_id, held.entries_added) == ((199, 1), (2, 2), (199, 1), 199)
-    (group,) = held.groups
-    assert [(consumer.name, len(consumer.pending)) for consumer in group.consumers] == [(b"one", 9), (b"two", 5)]
+    assert [pair(one) for one in (held.last_id, held.first_id, held.max_deleted_id)] == [(199, 1), (2, 2), (199, 1)]
+    assert held.entries_added == 199
+    (group,) = held.groups.values()
+    assert [(name, len(consumer.pending)) for name, consumer in group.consumers.items()] == [(b"one", 9), (b"two", 5)]
     assert len(group.pending) == 14
 
 
@@ -317,7 +322,9 @@ def test_our_layouts_of_collections_load_in_a_real_server_with_its_encodings(rea
     fields = {b"field%d" % number: b"value" * (number % 20) for number in range(400)}
     long_list = [b"element %d" % number for number in range(5000)] + [b"x" * 9000, b"", b"-1"]
     entries = [((number, 5), [b"a", b"%d" % number, b"b", b"c"][: 2 + 2 * (number % 2)]) for number in range(1, 333)]
-    group = GroupData(b"g", (9, 5), 9, [PendingEntry((3, 5), 77, 2)], [ConsumerData(b"c", 88, 88, [(3, 5)])])
+    held = stream_of(entries)
+    held.delete([make_id(7, 5), make_id(8, 5)])
+    held.groups[b"g"] = group_of((9, 5), {b"c": [((3, 5), 77, 2)], b"a": []}, entries_read=9, seen_ms=88)
     samples: list[tuple[rdb_layouts.Layout, Any, bytes]] = [
         (rdb_layouts.list_layout(long_list, 0), long_list, b"quicklist"),
         (rdb_layouts.list_layout([b"1", b"two"], 0), [b"1", b"two"], b"quicklist"),
@@ -327,11 +334,7 @@ def test_our_layouts_of_collections_load_in_a_real_server_with_its_encodings(rea
         (rdb_layouts.hash_layout(fields, False, 0), fields, b"hashtable"),
         (rdb_layouts.zset_layout(ascending[-9:], [], 9, True, 0), dict(ascending[-9:]), b"listpack"),
         (rdb_layouts.zset_layout([], reversed(ascending), len(members), False, 0), members, b"skiplist"),
-        (
-            rdb_layouts.stream_layout(StreamData(entries, (400, 0), (1, 5), (2, 0), 500, [group]), 0),
-            comparable(b"k", StreamData(entries, (0, 0), (0, 0), (0, 0), 0, [])),
-            b"stream",
-        ),
+        (stream_layout(held, 0), comparable(b"k", held), b"stream"),
     ]
     with real.client() as client:
         client.config_set("sanitize-dump-payload", "yes")
@@ -378,7 +381,7 @@ READERS: dict[bytes, Any] = {
 
 
 def readable(plain: Any) -> Any:
-    if isinstance(plain, StreamData):
+    if isinstance(plain, StreamValue):
         return comparable(b"k", plain)
     return plain
 

@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.keyspace.sorted_sets import compact_score_text
+from cluster.keyspace.stream_nodes import make_id
+from cluster.keyspace.streams import StreamValue, Trim, TrimBy
 from cluster.persistence import rdb_layouts
 from cluster.persistence.rdb_cursor import Cursor
 from cluster.persistence.rdb_format import RdbType
 from cluster.persistence.rdb_layouts import Layout
 from cluster.persistence.rdb_values import read_plain
 from cluster.persistence.rdb_writer import NO_LIMIT
-from cluster.persistence.stream_layout import ConsumerData, GroupData, PendingEntry, StreamData
+from cluster.persistence.stream_layout import node_listpack, stream_layout
 from tests.persistence.rdb_samples import integer_texts
+from tests.support.streams import described, group_of, stream_of
 
 limits = st.sampled_from([0, NO_LIMIT])
 elements = st.one_of(
@@ -106,34 +109,51 @@ def test_score_texts(score: float, text: bytes) -> None:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> StreamData:
-    entry_ids = sorted(draw(st.sets(ids, max_size=30)))
-    entries = [(entry_id, draw(pairs)) for entry_id in entry_ids]
-    last_id = (
-        draw(ids.filter(lambda one: not entry_ids or one >= entry_ids[-1])) if draw(st.booleans()) else (2**64 - 1,) * 2
-    )
-    groups = []
+def streams(draw: st.DrawFn) -> StreamValue:
+    entry_ids = sorted(draw(st.sets(ids.filter(any), max_size=30)))
+    fields = draw(st.lists(pairs, min_size=1, max_size=2))
+    entries = [(entry_id, draw(pairs | st.sampled_from(fields))) for entry_id in entry_ids]
+    stream = stream_of(entries, node_bytes=draw(st.sampled_from([64, 4096])), node_entries=draw(st.integers(0, 20)))
+    stream.delete([make_id(*entry_id) for entry_id in entry_ids if draw(st.booleans())])
+    stream.trim(Trim(TrimBy.LENGTH, draw(st.integers(0, 30))))
+    if draw(st.booleans()):
+        stream.last_id = make_id(2**64 - 1, 2**64 - 1)
+    stream.entries_added = draw(uint64s)
     for name in draw(st.lists(st.binary(max_size=10), unique=True, max_size=3)):
         pending_ids = draw(st.lists(ids, unique=True, max_size=6))
-        pending = [PendingEntry(one, draw(int64s), draw(uint64s)) for one in pending_ids]
+        pending = [(one, draw(int64s), draw(uint64s)) for one in pending_ids]
         cut = draw(st.integers(0, len(pending_ids)))
-        shares = {b"one": pending_ids[:cut], b"two": pending_ids[cut:], b"idle": []}
-        consumers = []
-        for consumer, owed in shares.items():
-            seen_ms = draw(int64s)
-            consumers.append(ConsumerData(consumer, seen_ms, seen_ms, owed))
-        groups.append(GroupData(name, draw(ids), draw(st.none() | st.integers(0, 2**63)), pending, consumers))
-    return StreamData(entries, last_id, draw(ids), draw(ids), draw(uint64s), groups)
+        shares = {b"one": pending[:cut], b"two": pending[cut:], b"idle": []}
+        read = draw(st.integers(-1, 2**63))
+        stream.groups[name] = group_of(draw(ids), shares, entries_read=read, seen_ms=draw(int64s))
+    return stream
 
 
 @given(streams(), limits)
-def test_streams(stream: StreamData, limit: int) -> None:
-    assert read(rdb_layouts.stream_layout(stream, limit)) == (RdbType.STREAM_LISTPACKS_2, stream)
+def test_streams(stream: StreamValue, limit: int) -> None:
+    code, plain = read(stream_layout(stream, limit))
+    assert (code, described(plain)) == (RdbType.STREAM_LISTPACKS_2, described(stream))
+    assert b"".join(stream_layout(plain, 0)[1]) == b"".join(stream_layout(stream, 0)[1])
 
 
 def test_long_streams_are_split_into_nodes() -> None:
-    entries = [((number, 0), [b"field", b"%d" % number]) for number in range(1, 1001)]
-    stream = StreamData(entries, (1000, 0), (1, 0), (0, 0), 1000, [])
-    code, pieces = rdb_layouts.stream_layout(stream, 0)
+    stream = stream_of([((number, 0), [b"field", b"%d" % number]) for number in range(1, 1001)])
+    _code, pieces = stream_layout(stream, 0)
     assert b"".join(pieces)[0] == 10
-    assert read(rdb_layouts.stream_layout(stream, 0)) == (code, stream)
+
+
+def test_a_nodes_size_is_that_of_its_listpack() -> None:
+    texts = [b"", b"0", b"127", b"128", b"-1", b"-4096", b"-4097", b"4095", b"32767", b"32768", b"8388607", b"8388608"]
+    texts += [b"2147483647", b"-2147483649", b"9223372036854775807", b"9223372036854775808", b"007", b"-0"]
+    texts += [b"x" * size for size in (1, 63, 64, 125, 126, 4095, 4096, 16377, 16378, 16380, 20000)]
+    for number, text in enumerate(texts, 1):
+        for other_id in ((number, number + 1), (number, 1 << 63), (number + 200, 0), (1 << 33, 0), ((1 << 64) - 1, 7)):
+            entries = [((number, number), [b"f", text, text, b"v"]), (other_id, [b"f", text])]
+            (node,) = stream_of(entries, node_bytes=0).nodes
+            assert node.size_bytes() == len(node_listpack(node)), (text, other_id)
+
+
+@given(streams())
+def test_so_are_those_of_any_stream(stream: StreamValue) -> None:
+    for node in stream.nodes:
+        assert node.size_bytes() == len(node_listpack(node))
