@@ -142,8 +142,7 @@ class BlockingTable:
             try:
                 reply = waiter.serve(key, value)
             except CommandError as refusal:
-                self._server.statistics.count_error(refusal.message)
-                reply = error(refusal.message)
+                reply = self._refusal(refusal.message)
             self._finish_unit()
             if reply is not None:
                 self._release(waiter, reply)
@@ -151,6 +150,14 @@ class BlockingTable:
             tracking.end_command(waiter.client)
             value = database.slots[slot].get(key)
         self._finish_unit()  # An expired key was deleted instead.
+        if self._attached:
+            for waiter in list(self.waiters.get((index, key), ())):
+                if waiter.if_gone is not None and type(value) is not waiter.value_type:
+                    self._release(waiter, self._refusal(waiter.if_gone))
+
+    def _refusal(self, message: bytes) -> bytes:
+        self._server.statistics.count_error(message)
+        return error(message)
 
     def _finish_unit(self) -> None:
         if self._keyspace.effects:
