@@ -20,6 +20,9 @@ from cluster.keyspace.database import Database, Keyspace
 from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.lists import ListValue
 from cluster.keyspace.sets import SetValue
+from cluster.keyspace.sorted_sets import SortedSetValue
+from cluster.keyspace.stream_nodes import id_text
+from cluster.keyspace.streams import StreamValue
 from cluster.keyspace.strings import to_bytes
 from cluster.persistence.snapshot import Log, SnapshotOptions, SyncingFile, delay_save, write_snapshot
 
@@ -55,10 +58,43 @@ def _rewrite_hash(key: bytes, value: HashValue) -> Iterator[Sequence[bytes]]:
         yield b"HMSET", key, *portion
 
 
+def _rewrite_sorted_set(key: bytes, value: SortedSetValue) -> Iterator[Sequence[bytes]]:
+    words = ((b"%.17g" % score, member) for member, score in value.scores.items())
+    for portion in _portions(chain.from_iterable(words), 2 * ITEMS_PER_COMMAND):
+        yield b"ZADD", key, *portion
+
+
+def _rewrite_stream(key: bytes, value: StreamValue) -> Iterator[Sequence[bytes]]:
+    if value.length:
+        for entry_id, pairs in value.entries():
+            yield b"XADD", key, id_text(entry_id), *pairs
+    else:
+        # An entry that is trimmed away at once leaves an empty stream.
+        yield b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"
+    yield (
+        *(b"XSETID", key, id_text(value.last_id)),
+        *(b"ENTRIESADDED", b"%d" % value.entries_added, b"MAXDELETEDID", id_text(value.max_deleted_id)),
+    )
+    for name, group in sorted(value.groups.items()):
+        yield b"XGROUP", b"CREATE", key, name, id_text(group.last_id), b"ENTRIESREAD", b"%d" % group.entries_read
+        for consumer in sorted(group.consumers.values(), key=lambda each: each.name):
+            if not len(consumer.pending):
+                yield b"XGROUP", b"CREATECONSUMER", key, name, consumer.name
+            for entry_id in consumer.pending.ascending():
+                pending = consumer.pending.entries[entry_id]
+                yield (
+                    *(b"XCLAIM", key, name, consumer.name, b"0", id_text(entry_id)),
+                    *(b"TIME", b"%d" % pending.delivered_ms, b"RETRYCOUNT", b"%d" % pending.delivery_count),
+                    *(b"JUSTID", b"FORCE"),
+                )
+
+
 REWRITERS: Final[dict[type, Rewriter]] = {
     ListValue: _rewrite_list,
     SetValue: _rewrite_set,
     HashValue: _rewrite_hash,
+    SortedSetValue: _rewrite_sorted_set,
+    StreamValue: _rewrite_stream,
 }
 """All types but strings, which are one SET."""
 
