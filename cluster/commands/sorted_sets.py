@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from cluster import errors
-from cluster.commands.arguments import parse_double, parse_integer
+from cluster.commands.arguments import parse_double, parse_integer, read_double
 from cluster.commands.context import Session
 from cluster.commands.keys import parse_cursor
 from cluster.commands.registry import command
@@ -26,7 +26,7 @@ from cluster.errors import CommandError
 from cluster.keyspace.database import Database
 from cluster.keyspace.sorted_sets import SortedSetValue, compact_score_text
 from cluster.keyspace.strings import INT64_MAX
-from cluster.resp.encode import EMPTY_ARRAY, ZERO, array, bulk, bulk_array, format_double, integer
+from cluster.resp.encode import EMPTY_ARRAY, ONE, ZERO, array, bulk, bulk_array, format_double, integer
 from cluster.slots.hashing import key_slot
 
 _NX, _XX, _GT, _LT, _CH, _INCR = (1 << bit for bit in range(6))
@@ -148,7 +148,31 @@ def _add(client: Session, argv: list[bytes], flags: int) -> bytes:
 
 @command("zadd")
 def zadd(client: Session, argv: list[bytes]) -> bytes:
-    return _add(client, argv, 0)
+    score = read_double(argv[2]) if len(argv) == 4 else None
+    return _add(client, argv, 0) if score is None else _add_one(client, argv, score)
+
+
+def _add_one(client: Session, argv: list[bytes], score: float) -> bytes:
+    """Add one member, or give it another score: what most requests are."""
+    db, key, member = client.db, argv[1], argv[3]
+    value = _peek(client, key)
+    current = None
+    if value is None:
+        value = SortedSetValue()
+        value.insert(member, score, client.server.settings)
+        db.put(key, client.slot, value)
+    else:
+        current = value.scores.get(member)
+        if current == score:
+            return ZERO
+        if current is None:
+            value.insert(member, score, client.server.settings)
+        else:
+            value.update(member, current, score)
+        db.changed(key)
+    if db.keyspace.notifier is not None:
+        db.notify("z", b"zadd", key)
+    return ONE if current is None else ZERO
 
 
 @command("zincrby")
