@@ -142,7 +142,7 @@ class BlockingTable:
             try:
                 reply = waiter.serve(key, value)
             except CommandError as refusal:
-                reply = self._refusal(refusal.message)
+                reply = self._refuse(waiter, refusal.message)
             self._finish_unit()
             if reply is not None:
                 self._release(waiter, reply)
@@ -153,10 +153,14 @@ class BlockingTable:
         if self._attached:
             for waiter in list(self.waiters.get((index, key), ())):
                 if waiter.if_gone is not None and type(value) is not waiter.value_type:
-                    self._release(waiter, self._refusal(waiter.if_gone))
+                    self._release(waiter, self._refuse(waiter, waiter.if_gone))
 
-    def _refusal(self, message: bytes) -> bytes:
+    def _refuse(self, waiter: KeyWaiter, message: bytes) -> bytes:
+        """The command for which a client waited has failed after all."""
         self._server.statistics.count_error(message)
+        row = self._server.commands.find(waiter.client.last_command)
+        if row is not None:
+            row.failed_calls += 1
         return error(message)
 
     def _finish_unit(self) -> None:
