@@ -427,6 +427,7 @@ def client_no_evict(client: Session, argv: list[bytes]) -> bytes:
     if mode not in (b"on", b"off"):
         raise CommandError(errors.SYNTAX)
     client.no_evict = mode == b"on"
+    client.server.schedule_write(client)  # Before the loop sleeps, the limit is looked at again.
     return OK
 
 

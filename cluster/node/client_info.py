@@ -13,7 +13,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from cluster.commands.channels import Kind
-from cluster.node.memory import CLIENT_BYTES
+from cluster.node.client_memory import usage_of
 
 if TYPE_CHECKING:
     from cluster.node.client import Client
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 _REPLY_CHUNK_BYTES = 16 * 1024
 """Output above this would, in Redis, have left the static buffer for the reply list (PROTO_REPLY_CHUNK_BYTES)."""
 _REPLY_CHUNK_BYTES_MIN = 1024
-_POINTER_BYTES = 8
 _BUFFER_KEPT_MS = 2000
 
 
@@ -55,27 +54,17 @@ def describe(client: Client, now_ms: int) -> str:
     """The whole line, without its line end."""
     redirect_id = -1 if client.tracking is None else client.tracking.redirect_id
     transaction = client.transaction
-    queue = [] if transaction is None else transaction.queue
-    multi_bytes = sum(len(word) + _POINTER_BYTES for _row, argv in queue for word in argv)
-    request = client.request or []
-    argument_bytes = sum(map(len, request))
-    # A request that runs is still in Redis's query buffer, one that waits is not, those behind it are.
-    unread = [request] if client.parked is None else list(client.queued)
-    if client.parked is not None and client.parked.kind == "postponed":
-        unread = unread[1:]
-    input_bytes = client.parser.buffered_bytes + sum(map(_encoded_size, unread))
-    ready_bytes = sum(map(len, client.out))
+    usage = usage_of(client)
     idle_ms = now_ms - client.last_active_ms
     free_bytes = client.read_bytes if idle_ms <= _BUFFER_KEPT_MS else 0
     line = (
         f"id={client.id} addr={client.address} laddr={client.local_address} fd={client.fd}"
         f" name={client.name.decode('latin-1')} age={(now_ms - client.created_ms) // 1000}"
         f" idle={idle_ms // 1000} flags={flags_of(client)} db={client.db.index}"
-        f"{_subscription_counts(client)} multi={-1 if transaction is None else len(queue)}"
-        f" qbuf={input_bytes} qbuf-free={free_bytes} argv-mem={argument_bytes} multi-mem={multi_bytes}"
-        f" rbs={_reply_buffer_bytes(client, idle_ms)} rbp={min(ready_bytes, _REPLY_CHUNK_BYTES)} obl={ready_bytes}"
-        f" oll={len(client.unsent)} omem={client.unsent_bytes}"
-        f" tot-mem={CLIENT_BYTES + input_bytes + argument_bytes + multi_bytes + ready_bytes + client.unsent_bytes}"
+        f"{_subscription_counts(client)} multi={-1 if transaction is None else len(transaction.queue)}"
+        f" qbuf={usage.input} qbuf-free={free_bytes} argv-mem={usage.arguments} multi-mem={usage.transaction}"
+        f" rbs={_reply_buffer_bytes(client, idle_ms)} rbp={min(usage.ready, _REPLY_CHUNK_BYTES)} obl={usage.ready}"
+        f" oll={len(client.unsent)} omem={client.unsent_bytes} tot-mem={usage.total}"
         f" events={'rw' if client.wants_write else 'r'} cmd={client.last_command.decode('latin-1')}"
         f" user={client.user.name.decode('utf-8', 'surrogateescape')} redir={redirect_id} resp={client.proto.version}"
     )
@@ -93,10 +82,3 @@ def _subscription_counts(client: Client) -> str:
     held = client.subscriptions
     counts = [0 if held is None else held.count(kind) for kind in (Kind.CHANNEL, Kind.PATTERN, Kind.SHARD)]
     return " sub={} psub={} ssub={}".format(*counts)
-
-
-def _encoded_size(request: list[bytes]) -> int:
-    """What a request took as an array of bulk strings."""
-    if not request:
-        return 0
-    return len(b"*%d\r\n" % len(request)) + sum(len(b"$%d\r\n" % len(word)) + len(word) + 2 for word in request)

@@ -45,6 +45,7 @@ class Cron:
             (1000, server.replication.cron),
             (1000, self._note_memory),
             (1000, server.collector.tick),
+            (1000, server.client_limit.note_all),
             (1000, lambda: server.migrate_connections.close_idle(clock.monotonic_ms())),
             (1000, server.refresh_plain),
         ]

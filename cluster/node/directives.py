@@ -279,7 +279,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     ),
     _row("maxmemory-samples", _POSITIVE),
     _row("maxmemory-eviction-tenacity", Number(0, 100)),
-    _row("maxmemory-clients", Number(-100, LONG_MAX, Notation.MEMORY_OR_PERCENT), NONE, NOT_YET),
+    _row("maxmemory-clients", Number(-100, LONG_MAX, Notation.MEMORY_OR_PERCENT)),
     _row("replica-ignore-maxmemory", _SWITCH, alias="slave-ignore-maxmemory"),
     _row("active-expire-effort", Number(1, 10), NONE, NOT_YET),
     _row("lfu-log-factor", _COUNT),

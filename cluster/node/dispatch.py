@@ -147,8 +147,11 @@ class Dispatcher:
         if parser.error is not None and not client.closed and not client.close_after_reply:
             if client.parked is None:
                 self._server.protocol_error(client, parser.error)
-        elif parser.pending and parser.buffered_bytes > self._server.settings.client_query_buffer_limit:
-            self._server.query_buffer_exceeded(client)
+        elif parser.pending:
+            if parser.buffered_bytes > self._server.settings.client_query_buffer_limit:
+                self._server.query_buffer_exceeded(client)
+            else:
+                self._server.client_limit.note(client)
 
     def run_requests(self, client: Client, requests: list[list[bytes]]) -> None:
         """Run parsed requests in order, until the client is parked (the rest waits) or closed (the rest is lost)."""

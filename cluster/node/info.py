@@ -225,7 +225,7 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "expired_time_cap_reached_count", statistics.expired_time_cap_reached
     yield "expire_cycle_cpu_milliseconds", statistics.expire_cycle_us // 1000
     yield "evicted_keys", keyspace.evicted_keys
-    yield "evicted_clients", 0
+    yield "evicted_clients", statistics.evicted_clients
     current_us = server.memory_limit.current_exceeded_us()
     yield "total_eviction_exceeded_time", (server.memory_limit.exceeded_us + current_us) // 1000
     yield "current_eviction_exceeded_time", current_us // 1000

@@ -119,6 +119,8 @@ class MemoryOverview:
 def overview(server: Server) -> MemoryOverview:
     """Look at everything that holds memory."""
     used = server.memory.used_bytes()
+    from cluster.node.client_memory import usage_of
+
     sessions = server.sessions.values()
     replicas = [client for client in sessions if client.replica is not None]
     shared = server.feed.buffer_bytes
@@ -132,11 +134,7 @@ def overview(server: Server) -> MemoryOverview:
         startup=min(server.memory.startup_bytes, used),
         backlog=shared - excess,
         replicas=excess,
-        clients=sum(
-            CLIENT_BYTES + client.output_bytes() + client.parser.buffered_bytes
-            for client in sessions
-            if client.replica is None
-        ),
+        clients=sum(usage_of(client).total for client in sessions if client.replica is None),
         client_count=len(sessions) - len(replicas),
         replica_count=len(replicas),
         cluster_links=_cluster_links(server),

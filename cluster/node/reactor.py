@@ -269,6 +269,8 @@ class Reactor:
         """Disconnect a client that lets its output grow past client-output-buffer-limit."""
         if self._server.exceeds_output_limit(client, clock.monotonic_ms()):
             self._drop_for_its_output(client)
+        else:
+            self._server.client_limit.note(client)
 
     def _drop_for_its_output(self, client: Client) -> None:
         self._server.log.warning(

@@ -38,6 +38,7 @@ from cluster.node.access_host import AccessHost
 from cluster.node.append_only import AofRole, AofShell
 from cluster.node.client import Client
 from cluster.node.client_info import describe
+from cluster.node.client_memory import ClientLimit
 from cluster.node.collector import Collector
 from cluster.node.dispatch import Dispatcher
 from cluster.node.latency_monitor import LatencyMonitor
@@ -61,6 +62,7 @@ from cluster.slots.routing import EndpointType, RoutingPolicy
 
 if TYPE_CHECKING:
     from cluster.failover.engine import ClusterEngine
+    from cluster.gossip.bus import ClusterBus
     from cluster.gossip.state import ClusterState
     from cluster.node.config import Config
     from cluster.node.logging import Log
@@ -129,7 +131,7 @@ class Server(ServerContext):
         self.loading = False
         self.cluster: ClusterState | None = None
         self.engine: ClusterEngine | None = None
-        self.bus: Any = None
+        self.bus: ClusterBus | None = None
         self.replication_host = ReplicationHost(self)
         self.replication = Replication(self.settings, self.replication_host, self.rng, clock.monotonic_ms)
         self.replication_state = self.replication.state
@@ -152,6 +154,7 @@ class Server(ServerContext):
         self.active_expire = True
         """DEBUG SET-ACTIVE-EXPIRE."""
         self.memory_limit = MemoryLimit(self)
+        self.client_limit = ClientLimit(self)
         self.plain = False
         """True when any ordinary client may take the hot path."""
         self.accepts_writes = False
@@ -175,6 +178,8 @@ class Server(ServerContext):
         self._resume_unparked()
         if self.tracking.prefixes:
             self.tracking.broadcast()
+        if self.client_limit.limit_bytes:
+            self.client_limit.enforce()
         if self.bus is not None:
             self.bus.before_sleep()
         self.replication.before_sleep(clock.monotonic_ms())
@@ -201,6 +206,7 @@ class Server(ServerContext):
             and not paused
             and self.disk_error() is None  # PING tells.
             and not 0 <= settings.slowlog_log_slower_than < 2000
+            and not self.client_limit.limit_bytes
             and (self.replication_state.serves_fresh_data or settings.replica_serve_stale_data)
         )
         self.accepts_writes = (
@@ -273,6 +279,7 @@ class Server(ServerContext):
     def client_gone(self, client: Client) -> None:
         """The reactor closed the connection: leave every place where the session is known."""
         self.sessions.pop(client.id, None)
+        self.client_limit.forget(client)
         parked, client.parked = client.parked, None
         if parked is not None:
             parked.cancel()
@@ -474,7 +481,9 @@ class Server(ServerContext):
     # What the gates ask -------------------------------------------------------------------------------------
 
     def check_memory(self, client: Client, row: Command, queued_flags: Flag) -> None:
-        """maxmemory: refuse what would need more."""
+        """maxmemory-clients and maxmemory: refuse what would need more."""
+        if self.client_limit.limit_bytes:
+            self.client_limit.check(client)
         if self.settings.maxmemory:
             self.memory_limit.check(client, row, queued_flags)
 

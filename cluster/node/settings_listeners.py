@@ -61,6 +61,8 @@ class SettingsListeners:
         on_change("proto-max-bulk-len", self._bulk_length)
         self._server.aof_role.register()
         on_change("maxmemory", self._server.memory_limit.limit_changed)
+        for name in ("maxmemory-clients", "maxmemory"):
+            on_change(name, self._client_limit)
         for name in _EVICTION_DIRECTIVES:
             on_change(name, self._server.memory_limit.settings_changed)
         for name in _CLUSTER_DIRECTIVES:
@@ -123,6 +125,12 @@ class SettingsListeners:
     def _slow_log_length(self) -> None:
         # Shortened with the next entry, as in Redis.
         self._server.slow_log.max_entries = self._server.settings.slowlog_max_len
+
+    def _client_limit(self) -> None:
+        server = self._server
+        server.client_limit.settings_changed()
+        server.refresh_plain()
+        server.client_limit.enforce()
 
     def _bulk_length(self) -> None:
         self._server.parser_limits.max_bulk_bytes = self._server.settings.proto_max_bulk_len

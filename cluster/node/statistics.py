@@ -51,6 +51,7 @@ class Statistics:
     reads_processed: int = 0
     writes_processed: int = 0
     output_limit_disconnections: int = 0
+    evicted_clients: int = 0
 
     def count_error(self, message: bytes) -> None:
         """Count an error reply under its code word (errorstats); 128 codes at most are told apart."""
