@@ -75,6 +75,8 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.pubsub",
     "cluster.commands.strings",
     "cluster.commands.bitmaps",
+    "cluster.commands.bitfield",
+    "cluster.commands.sort",
     "cluster.commands.hyperloglog",
     "cluster.commands.keys",
     "cluster.commands.hashes",

@@ -74,7 +74,7 @@ class SortedSetValue(CollectionValue):
         if self.is_compact:
             too_long = len(member) > settings.zset_max_listpack_value
             if too_long or len(scores) >= settings.zset_max_listpack_entries:
-                self._expand()
+                self.expand()
                 scores = self.scores
             else:
                 score += 0.0  # A listpack has no -0.
@@ -86,7 +86,7 @@ class SortedSetValue(CollectionValue):
             if ranking is None:
                 self._ranking = Ranking.of(scores.values(), scores)
             if not self.is_compact and type(scores) is dict:
-                self._expand()
+                self.expand()
 
     def update(self, member: bytes, current: float, score: float) -> None:
         """Give a member another score than its current one."""
@@ -98,7 +98,7 @@ class SortedSetValue(CollectionValue):
             ranking.remove(current, member)
             ranking.add(score, member)
 
-    def _expand(self) -> None:
+    def expand(self) -> None:
         """Give the compact encoding up."""
         self.is_compact = False
         scores = self.scores
