@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from cluster.node.server import Server
 
 _POINTER_BYTES: Final = 8
+_SMALL_REQUEST_BYTES: Final = 512
+"""Every client has that much room for a request and its reply, used or not: a small request changes no sum."""
+_BIG_ARGUMENT_BYTES: Final = 32 * 1024
+"""From this size on an argument is what was Redis's query buffer, which is empty then (PROTO_MBULK_BIG_ARG)."""
 _WATCH_BYTES: Final = 160
 """A watched key: the entries in the client's list and the table, the key's name."""
 _SUBSCRIPTION_BYTES: Final = 160
@@ -45,8 +49,8 @@ class ClientUsage:
     @property
     def total(self) -> int:
         """tot-mem."""
-        fields = self.input + self.arguments + self.transaction + self.ready + self.unsent
-        return CLIENT_BYTES + fields + self.other
+        small = max(self.input + self.arguments + self.ready, _SMALL_REQUEST_BYTES)
+        return CLIENT_BYTES + small + self.transaction + self.unsent + self.other
 
 
 def usage_of(client: Client) -> ClientUsage:
@@ -75,7 +79,8 @@ def _encoded_size(request: list[bytes]) -> int:
     """What a request took as an array of bulk strings."""
     if not request:
         return 0
-    return len(b"*%d\r\n" % len(request)) + sum(len(b"$%d\r\n" % len(word)) + len(word) + 2 for word in request)
+    small = [word for word in request if len(word) < _BIG_ARGUMENT_BYTES]
+    return len(b"*%d\r\n" % len(request)) + sum(len(b"$%d\r\n" % len(word)) + len(word) + 2 for word in small)
 
 
 class ClientLimit:

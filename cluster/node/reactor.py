@@ -141,6 +141,8 @@ class Reactor:
             # Short reads are short work, and there are at most EVENTS_MAX of them.
             if size > SHORT_READ_BYTES:
                 client.read_bytes = min(max(client.parser.missing_bulk_bytes, READ_BYTES), READ_BYTES_MAX)
+                if client.read_bytes != READ_BYTES:
+                    received += self._read_big_value(client)
                 if clock_ns() > ends_ns:
                     break
             elif client.read_bytes != READ_BYTES_MIN:
@@ -149,6 +151,29 @@ class Reactor:
         self._in_pass = False
         self.flush()
         return list(waiting)
+
+    def _read_big_value(self, client: Client) -> int:
+        """Go on reading a value that has begun, as far as it is there; returns how many bytes that were.
+
+        What does not fit the kernel's window comes up as it is read, so one read would seldom bring all.
+        """
+        received = 0
+        while not client.closed and client.parser.missing_bulk_bytes and received < READ_BYTES_MAX:
+            try:
+                data = client.receive_bytes(min(client.parser.missing_bulk_bytes, READ_BYTES_MAX))
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                self.disconnect(client)
+                break
+            received += len(data)
+            self._server.dispatcher.receive(client, data)
+        if client.out and not client.write_scheduled:
+            client.write_scheduled = True
+            self._to_write.append(client)
+        return received
 
     # Writing ------------------------------------------------------------------------------------------------
 
