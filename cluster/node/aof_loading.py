@@ -62,12 +62,11 @@ def load_slices(server: Server) -> Generator[int, None, LoadResult]:
     if not sum(sizes):
         return LoadResult.EMPTY
     loader = AofLoader(server, server.saving.begin_loading(sum(sizes)))
-    try:
-        yield from loader.slices(files)
-    finally:
-        server.keyspace.effects.clear()
-        server.saving.end_loading()
+    yield from loader.slices(files)
+    server.keyspace.effects.clear()
     if loader.result is not LoadResult.FAILED:
+        # Else the process is about to end, and half of a data set is shown to nobody.
+        server.saving.end_loading()
         server.aof.loaded(sum(sizes), sizes[0] if files[0].kind is FileKind.BASE else 0)
     return loader.result
 

@@ -366,8 +366,7 @@ class Saving:
         except OSError as failure:
             server.log.warning(f"Fatal error loading the DB, check server logs. Exiting.: {failure.strerror}")
             return False
-        finally:
-            self.end_loading()
+        self.end_loading()  # Only now: half of a data set is shown to nobody.
         if parser is not None:
             self.last_load_keys = parser.counts.keys_loaded
             self.last_load_keys_expired = parser.counts.keys_expired

@@ -7,8 +7,8 @@ Invariants  Whatever the bytes are, the outcome is commands, the end, or one of 
             returned first.
 Method      As for a master's stream: a window is cut at its line ends at once and each piece compared with the header
             that belongs to it; what does not fit is read step by step.
-Spec        loadSingleAppendOnlyFile in aof.c. One difference: a line end must follow every word, which redis-check-aof
-            asks for and Redis's loader does not: bytes that were damaged there are noticed.      Units  bytes.
+Spec        loadSingleAppendOnlyFile in aof.c. One difference: a header holds a number and nothing else, and a line end
+            follows every word. redis-check-aof asks for that, Redis's loader reads past such damage.    Units  bytes.
 """
 
 from __future__ import annotations
