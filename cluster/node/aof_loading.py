@@ -80,6 +80,7 @@ class AofSession(Session):
         super().__init__(server, -1)
         self.authenticated = True
         self.is_master_link = True
+        self.user = server.acl.superuser
         self.last_active_ms = self.created_ms = clock.monotonic_ms()
 
     def write(self, data: bytes) -> None:
