@@ -286,15 +286,16 @@ def msetnx(client: Session, argv: list[bytes]) -> bytes:
 
 def _set_pairs(client: Session, argv: list[bytes]) -> None:
     db = client.db
-    if client.server.cluster is not None:
+    if db.keyspace.notifier is not None:
+        for index in range(1, len(argv), 2):
+            db.put(argv[index], key_slot(argv[index]), argv[index + 1])
+            db.notify("$", b"set", argv[index])
+    elif client.server.cluster is not None:
         # In cluster mode the dispatcher has seen that all keys share the slot.
         db.put_many(argv[1::2], argv[2::2], client.slot)
     else:
         for index in range(1, len(argv), 2):
             db.put(argv[index], key_slot(argv[index]), argv[index + 1])
-    if db.keyspace.notifier is not None:
-        for key in argv[1::2]:
-            db.notify("$", b"set", key)
 
 
 # Changing -------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import random
 from typing import Final
 
 from cluster.clock import monotonic_us
+from cluster.keyspace.announcing import become, plain_class
 from cluster.keyspace.database import SLOT_COUNT, Database, Keyspace, Value
 from cluster.keyspace.scan_table import ScanTable
 
@@ -174,7 +175,8 @@ _CLASSES: Final[dict[Usage, type[Database]]] = {
 
 def usage_of(database: Database) -> Usage:
     """What a database notes at present."""
-    return next(usage for usage, kind in _CLASSES.items() if type(database) is kind)
+    plain = plain_class(database)
+    return next(usage for usage, kind in _CLASSES.items() if kind is plain)
 
 
 class Learner:
@@ -191,7 +193,7 @@ class Learner:
             if usage_of(database) is usage:
                 continue
             database.access = ScanTable()
-            database.__class__ = _CLASSES[usage]
+            become(database, _CLASSES[usage])
             if usage is not Usage.SLOTS and len(database):
                 self._waiting.append((database, 0))
 

@@ -228,7 +228,9 @@ class MemoryLimit:
         else:
             database.remove(key, slot)
         keyspace.evicted_keys += 1
+        keyspace.is_housekeeping = True
         database.touched(key)
+        keyspace.is_housekeeping = False
         database.notify("e", b"evicted", key)
         keyspace.propagate(database.index, [b"UNLINK" if lazily else b"DEL", key])
         return size
