@@ -194,6 +194,11 @@ class Session:
         self.out.append(data)
         self.server.schedule_write(self)
 
+    def begin_command(self) -> None:
+        """Forget how the command before was to be replicated."""
+        self.effects = None
+        self.prevent_propagation = False
+
     def redact(self, argv: list[bytes], *positions: int) -> None:
         """Keep the arguments at ``positions`` of the running command out of MONITOR and SLOWLOG."""
         if self.redacted is None:

@@ -513,8 +513,7 @@ class Dispatcher:
         """Run one command that passed the gates: handler, effects, statistics. Errors come back encoded."""
         server = self._server
         keyspace = server.keyspace
-        client.effects = None
-        client.prevent_propagation = False
+        client.begin_command()
         dirty_before = keyspace.dirty
         began_ns = time.perf_counter_ns()
         self._depth += 1

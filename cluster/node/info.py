@@ -18,6 +18,7 @@ from cluster import __version__, clock
 from cluster.commands.channels import Kind
 from cluster.commands.latency import percentile_us
 from cluster.keyspace.reclaim import RECLAIMER
+from cluster.node import dispatch
 from cluster.node.config_file import REDIS_VERSION
 from cluster.node.memory import overview, total_system_bytes
 from cluster.persistence.child import ChildKind
@@ -70,6 +71,7 @@ def _server(server: Server) -> Iterator[Field]:
     if server.stopping.in_progress:
         yield "shutdown_in_milliseconds", server.stopping.remaining_ms()
     yield "hashslot_version", __version__
+    yield "hashslot_build", "plain" if str(dispatch.__file__).endswith(".py") else "compiled"
     yield "python_version", platform.python_version()
 
 

@@ -323,7 +323,10 @@ class RealRedis(Server):
 
 
 class OurNode(Server):
-    """A node of this package, run by the interpreter that runs the tests."""
+    """A node of this package, run by the interpreter that runs the tests.
+
+    HASHSLOT_PACKAGE names the directory of another build of it, such as build/compiled.
+    """
 
     kind = "ours"
 
@@ -332,8 +335,9 @@ class OurNode(Server):
 
     def environment(self) -> dict[str, str]:
         # The node runs in a directory of its own; the package is found even where it is not installed.
+        package = str(Path(os.environ.get("HASHSLOT_PACKAGE", REPOSITORY)).resolve())
         path = os.environ.get("PYTHONPATH", "")
-        return {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{path}" if path else str(REPOSITORY)}
+        return {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{path}" if path else package}
 
 
 KINDS: Mapping[Kind, type[Server]] = {"ours": OurNode, "real": RealRedis}
