@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support.differential import geo, keyspace, normalise, sets, sorted_sets, transactions
 from tests.support.differential.pair import CONNECTIONS, Pair, Side
-from tests.support.differential.vocabulary import Request, keys
+from tests.support.differential.vocabulary import Request, keys, weighted
 
 pytestmark = pytest.mark.real_redis
 
@@ -142,27 +142,34 @@ _other_steps = (
     st.builds(_exchange, _connections, keys, keys),
     st.builds(_walk, _connections, keys),
 )
+_fillings = st.builds(
+    _fill, _connections, keys, st.integers(-5, 300), st.sampled_from((20, 130, 600)), st.sampled_from((1, 3, 1000))
+)
 _steps = st.lists(
-    st.one_of(
-        _asking,
-        _asking,
-        _asking,
-        _asking,
-        _asking,
-        st.builds(_ask, _connections, sorted_sets.waiting),
-        st.builds(_ask, _connections, sets.requests),
-        st.builds(
-            _fill, _connections, keys, st.integers(-5, 300), st.sampled_from((20, 130, 600)),
-            st.sampled_from((1, 3, 1000)),
-        ),
-        *_other_steps,
+    weighted(
+        (20, _asking),
+        (1, st.builds(_ask, _connections, sorted_sets.waiting)),
+        (2, st.builds(_ask, _connections, sets.requests)),
+        (2, _fillings),
+        *((1, step) for step in _other_steps),
     ),
     min_size=1,
     max_size=30,
-)  # fmt: skip
-_geo_steps = st.lists(
-    st.one_of(*[st.builds(_ask, _connections, geo.requests)] * 6, _asking, *_other_steps), min_size=1, max_size=20
 )
+_geo_steps = st.lists(
+    weighted((20, st.builds(_ask, _connections, geo.requests)), (3, _asking), *((1, step) for step in _other_steps)),
+    min_size=1,
+    max_size=20,
+)
+
+
+def _run(pair: Pair, beginnings: list[Request], steps: list[Step]) -> None:
+    pair.begin()
+    for request in beginnings:
+        pair.ask(0, request)
+    for step in steps:
+        step(pair)
+    pair.compare_state()
 
 
 @pytest.fixture(scope="module", params=["followed", "cluster"])
@@ -174,17 +181,11 @@ def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
         yield servers
 
 
-@given(steps=_steps)
-def test_any_requests_have_the_same_effect(pair: Pair, steps: list[Step]) -> None:
-    pair.begin()
-    for step in steps:
-        step(pair)
-    pair.compare_state()
+@given(beginnings=st.lists(sorted_sets.beginnings, max_size=2), steps=_steps)
+def test_any_requests_have_the_same_effect(pair: Pair, beginnings: list[Request], steps: list[Step]) -> None:
+    _run(pair, beginnings, steps)
 
 
-@given(steps=_geo_steps)
-def test_places_are_the_same(pair: Pair, steps: list[Step]) -> None:
-    pair.begin()
-    for step in steps:
-        step(pair)
-    pair.compare_state()
+@given(beginnings=st.lists(geo.beginnings, max_size=2), steps=_geo_steps)
+def test_places_are_the_same(pair: Pair, beginnings: list[Request], steps: list[Step]) -> None:
+    _run(pair, beginnings, steps)

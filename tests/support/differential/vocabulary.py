@@ -7,8 +7,11 @@ Times: ``FAR`` is beyond any test, ``PAST`` long gone, relative ones are 100,000
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from hypothesis import strategies as st
 
+T = TypeVar("T")
 Request = tuple[bytes, ...]
 Requests = st.SearchStrategy[Request]
 
@@ -75,6 +78,11 @@ def with_options(
 def option(text: str) -> st.SearchStrategy[Request]:
     """One option of one word."""
     return words(text).map(lambda word: (word,))
+
+
+def weighted(*choices: tuple[int, st.SearchStrategy[T]]) -> st.SearchStrategy[T]:
+    """One of several strategies, each so many times as likely as one of weight 1 (one_of counts repetitions once)."""
+    return st.sampled_from([choice for weight, choice in choices for _ in range(weight)]).flatmap(lambda choice: choice)
 
 
 def many(name: str, part: st.SearchStrategy[bytes], least: int = 0, most: int = 5) -> Requests:
