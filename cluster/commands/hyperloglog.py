@@ -43,17 +43,13 @@ def _mutable(client: Session, key: bytes, slot: int, content: bytes | bytearray)
 def pfadd(client: Session, argv: list[bytes]) -> bytes:
     db, key, slot = client.db, argv[1], client.slot
     found = _checked(db.peek(key, slot))
-    updates = 0
     if found is None:
         content = hyperloglog.new()
         db.put(key, slot, content)
     else:
         content = _mutable(client, key, slot, found)
-    most_sparse_bytes = client.server.settings.hll_sparse_max_bytes
-    add = hyperloglog.add
     try:
-        for element in argv[2:]:
-            updates += add(content, element, most_sparse_bytes)
+        updates = hyperloglog.add_many(content, argv[2:], client.server.settings.hll_sparse_max_bytes)
     except CorruptedError:
         raise CommandError(_CORRUPTED) from None
     if not updates and found is not None:

@@ -14,7 +14,10 @@ from __future__ import annotations
 import binascii
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
+from operator import sub
 from struct import unpack_from
 from typing import Final
 
@@ -29,6 +32,8 @@ _GREATEST_SPARSE_RANK: Final = 32
 _LONGEST_VALUE_RUN: Final = 4
 _LONGEST_ZERO_RUN: Final = 64
 _MERGE_SCAN_OPCODES: Final = 5
+_MANY: Final = 12
+"""From this number of changes on it pays to take the runs apart and put them together again."""
 _ALPHA: Final = 0.721347520444481703680  # 0.5 / ln 2
 _STALE: Final = 0x80
 _NO_CARDINALITY: Final = 1 << 63
@@ -86,6 +91,10 @@ def _place(element: bytes) -> tuple[int, int]:
 def add(content: bytearray, element: bytes, most_sparse_bytes: int) -> bool:
     """Count an element; True when a register changed. The cache is the caller's. Raises CorruptedError."""
     index, rank = _place(element)
+    return _set(content, index, rank, most_sparse_bytes)
+
+
+def _set(content: bytearray, index: int, rank: int, most_sparse_bytes: int) -> bool:
     if content[4] == DENSE:
         return _set_dense(content, index, rank)
     return _set_sparse(content, index, rank, most_sparse_bytes)
@@ -203,6 +212,98 @@ def _merge_neighbours(content: bytearray, place: int) -> None:
                 content[place : place + 2] = bytes((code & 0xFC | (length - 1),))
                 continue
         place += 1
+
+
+class _Runs:
+    """The runs of a sparse one as lists, while many registers are raised: a run is found by bisection.
+
+    What becomes of the runs is the same, step by step, as in :func:`_set_sparse`.
+    """
+
+    __slots__ = ("firsts", "ranks", "size_bytes")
+
+    def __init__(self, content: bytearray) -> None:
+        """Raises CorruptedError also for runs that are right, but not as Redis writes them."""
+        self.firsts: list[int] = []
+        self.ranks: list[int] = []
+        first = 0
+        for code, length in _opcodes(content):
+            self.firsts.append(first)
+            self.ranks.append((code >> 2 & 31) + 1 if code & 0x80 else 0)
+            first += length
+        self.firsts.append(first)
+        self.size_bytes = len(content)
+        if first != REGISTER_COUNT or self.encode() != content[HEADER_BYTES:]:
+            raise CorruptedError
+
+    def encode(self) -> bytes:
+        """The runs as bytes."""
+        firsts = self.firsts
+        lengths = map(sub, islice(firsts, 1, None), firsts)
+        return b"".join([_value(rank, size) if rank else _zeros(size) for rank, size in zip(self.ranks, lengths)])  # noqa: B905
+
+    def set(self, index: int, rank: int, most_bytes: int) -> bool | None:
+        """Raise a register: False when it is not lower; None when the result would be too large, and is not made."""
+        firsts, ranks = self.firsts, self.ranks
+        place = bisect_right(firsts, index) - 1
+        current, first, end = ranks[place], firsts[place], firsts[place + 1]
+        if current >= rank:
+            return False
+        new_firsts, new_ranks = [index], [rank]
+        growth = 1 - _run_bytes(current, end - first)
+        if index > first:
+            new_firsts, new_ranks = [first, index], [current, rank]
+            growth += _run_bytes(current, index - first)
+        if index + 1 < end:
+            new_firsts.append(index + 1)
+            new_ranks.append(current)
+            growth += _run_bytes(current, end - index - 1)
+        if growth > 0 and self.size_bytes + growth > most_bytes:
+            return None
+        firsts[place : place + 1] = new_firsts
+        ranks[place : place + 1] = new_ranks
+        self.size_bytes += growth
+        self._merge_neighbours(max(place - 1, 0))
+        return True
+
+    def _merge_neighbours(self, place: int) -> None:
+        firsts, ranks = self.firsts, self.ranks
+        for _ in range(_MERGE_SCAN_OPCODES):
+            if place + 1 >= len(ranks):
+                return
+            is_same = ranks[place] == ranks[place + 1] != 0
+            if is_same and firsts[place + 2] - firsts[place] <= _LONGEST_VALUE_RUN:
+                del firsts[place + 1], ranks[place + 1]
+                self.size_bytes -= 1
+            else:
+                place += 1
+
+
+def _run_bytes(rank: int, length: int) -> int:
+    return 2 if not rank and length > _LONGEST_ZERO_RUN else 1
+
+
+def add_many(content: bytearray, elements: list[bytes], most_sparse_bytes: int) -> int:
+    """Count elements, as :func:`add` one after another; returns how many changed a register. Raises CorruptedError."""
+    return raise_many(content, list(map(_place, elements)), most_sparse_bytes)
+
+
+def raise_many(content: bytearray, places: list[tuple[int, int]], most_sparse_bytes: int) -> int:
+    """Raise registers to ranks, one after another; returns how many changed. Raises CorruptedError."""
+    changes = done = 0
+    if content[4] == SPARSE and len(places) >= _MANY:
+        try:
+            runs = _Runs(content)
+        except CorruptedError:
+            return sum(_set(content, index, rank, most_sparse_bytes) for index, rank in places)
+        for index, rank in places:
+            changed = runs.set(index, rank, most_sparse_bytes) if rank <= _GREATEST_SPARSE_RANK else None
+            if changed is None:
+                break
+            changes += changed
+            done += 1
+        content[HEADER_BYTES:] = runs.encode()
+    return changes + sum(_set(content, index, rank, most_sparse_bytes) for index, rank in places[done:])
 
 
 def _promote_and_set(content: bytearray, index: int, rank: int) -> bool:
@@ -330,11 +431,8 @@ def store(content: bytearray, values: bytes, most_sparse_bytes: int) -> None:
             else:
                 content[HEADER_BYTES:] = runs
         current = registers(content)
-        for index in _differences(current, values):
-            if content[4] == DENSE:
-                break
-            if values[index] > current[index]:
-                _set_sparse(content, index, values[index], most_sparse_bytes)
+        raised = [(index, values[index]) for index in _differences(current, values) if values[index] > current[index]]
+        raise_many(content, raised, most_sparse_bytes)
     if content[4] == DENSE:
         content[HEADER_BYTES:] = _packed(greatest(_unpacked(content[HEADER_BYTES:]), values))
     mark_stale(content)

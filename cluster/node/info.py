@@ -239,7 +239,7 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "pubsubshard_channels", len(subscribers[Kind.SHARD])
     yield "latest_fork_usec", server.saving.saver.last_fork_us
     yield "total_forks", server.saving.saver.total_forks
-    yield "migrate_cached_sockets", 0
+    yield "migrate_cached_sockets", len(server.migrate_connections)
     yield "slave_expires_tracked_keys", 0
     for field in ("hits", "misses", "key_hits", "key_misses"):
         yield f"active_defrag_{field}", 0
