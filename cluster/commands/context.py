@@ -254,6 +254,10 @@ class MigrateConnection(Protocol):
 class MigrateTargets(Protocol):
     """The connections that MIGRATE keeps."""
 
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
     def get(self, host: bytes, port: bytes, timeout_ms: int, now_ms: int) -> MigrateConnection:
         """A connection to a target, new or kept from before. Raises OSError."""
         ...
