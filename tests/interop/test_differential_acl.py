@@ -7,6 +7,7 @@ each start; they are compared as a set.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -100,6 +101,96 @@ def test_any_rules_mean_the_same(
         before = both.must_agree((b"ACL", b"GETUSER", name))
         both.must_agree((b"ACL", b"SETUSER", name, b"reset", *rules.split(b" ")))
         assert both.must_agree((b"ACL", b"GETUSER", name))[2:] == before[2:]
+
+
+class Users(Both):
+    """An administrator who nobody can lock out, and clients that come back when they are thrown out."""
+
+    CLIENTS = 2
+
+    def __init__(self, ports: list[int]) -> None:
+        super().__init__(ports)
+        self._ports = ports
+        self._clients: list[list[RawConnection]] = []
+
+    def begin(self) -> None:
+        for name in acl.SESSION_USERS[:2]:
+            self.ask((b"ACL", b"DELUSER", name))
+        for request in (
+            (b"ACL", b"SETUSER", b"admin", b"on", b"nopass", b"+@all", b"allkeys", b"allchannels"),
+            (b"AUTH", b"admin", b""),
+            (b"ACL", b"SETUSER", b"default", b"reset", b"on", b"nopass", b"+@all", b"allkeys", b"allchannels"),
+            (b"CONFIG", b"SET", b"acllog-max-len", b"128"),
+            (b"ACL", b"LOG", b"RESET"),
+            (b"FLUSHALL",),
+        ):
+            self.must_agree(request)
+        for connection in itertools.chain.from_iterable(self._clients):
+            connection.close()
+        self._clients = [self._connect() for _number in range(self.CLIENTS)]
+
+    def _connect(self) -> list[RawConnection]:
+        connections = [RawConnection(port) for port in self._ports]
+        for connection in connections:
+            connection.ask("PING")  # Whether it must log in is decided when it is accepted, not when it connects.
+        return connections
+
+    def client_asks(self, number: int, request: Request) -> None:
+        replies = []
+        for connection in self._clients[number]:
+            try:
+                connection.send(*request)
+                replies.append(_without_id(_comparable(connection.reply())))
+            except OSError:
+                replies.append("closed")
+        assert replies[0] == replies[1], (number, request)
+        if "closed" in replies:
+            self._clients[number] = self._connect()
+
+    def compare_logs(self) -> None:
+        """Everything but the age, and of the client what is the same on both sides."""
+        logs = [[_comparable_entry(entry) for entry in each] for each in self.ask((b"ACL", b"LOG", b"1000"))]
+        assert logs[0] == logs[1]
+
+
+def _without_id(reply: Any) -> Any:
+    """HELLO's reply without the client's id."""
+    if isinstance(reply, list) and reply[:1] == [b"server"]:
+        return reply[:7] + reply[8:]
+    return reply
+
+
+def _comparable_entry(entry: list[Any]) -> dict[bytes, Any]:
+    fields = dict(zip(entry[::2], entry[1::2], strict=True))
+    del fields[b"age-seconds"]
+    info = dict(word.split(b"=", 1) for word in fields[b"client-info"].split())
+    fields[b"client-info"] = {name: info[name] for name in (b"cmd", b"user", b"name", b"multi", b"flags", b"db")}
+    return fields
+
+
+@pytest.fixture(scope="module")
+def users() -> Iterator[Users]:
+    with OurNode() as ours, RealRedis() as real:
+        servers = Users([ours.port, real.port])
+        yield servers
+        servers.close()
+
+
+_steps = st.one_of(
+    st.tuples(st.none(), acl.changes_of_users),
+    *[st.tuples(st.integers(0, Users.CLIENTS - 1), acl.everyday_requests)] * 3,
+)
+
+
+@given(steps=st.lists(_steps, max_size=30))
+def test_clients_are_refused_alike(users: Users, steps: list[tuple[int | None, Request]]) -> None:
+    users.begin()
+    for client, request in steps:
+        if client is None:
+            users.must_agree(request)
+        else:
+            users.client_asks(client, request)
+    users.compare_logs()
 
 
 def test_categories_hold_the_same_commands(both: Both) -> None:

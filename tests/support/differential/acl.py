@@ -166,3 +166,59 @@ questions: Requests = st.one_of(
         )
     ),
 )
+
+SESSION_USERS = (b"alice", b"bob", b"default")
+_session_passwords = st.sampled_from((b"one", b"two", b""))
+_session_rules = st.lists(
+    st.sampled_from(
+        (
+            *(b"on", b"on", b"off", b"nopass", b">one", b">two", b"resetpass", b"+@all", b"-@all", b"allkeys"),
+            *(b"resetkeys", b"~foo*", b"%R~bar", b"%W~rw", b"allchannels", b"resetchannels", b"&news", b"-@dangerous"),
+            *(b"+get", b"-get", b"-set", b"+multi", b"-exec", b"+acl|whoami", b"-ping", b"+select|0", b"-select"),
+            *(b"-publish", b"+config|get", b"-config", b"reset", b"(+@read ~bar)", b"clearselectors", b"-hello"),
+        )
+    ),
+    max_size=6,
+)
+
+changes_of_users: Requests = st.one_of(
+    st.builds(lambda name, rules: (b"ACL", b"SETUSER", name, *rules), st.sampled_from(SESSION_USERS), _session_rules),
+    st.builds(lambda name: (b"ACL", b"DELUSER", name), st.sampled_from(SESSION_USERS[:2])),
+    st.sampled_from(((b"CONFIG", b"SET", b"requirepass", b"one"), (b"CONFIG", b"SET", b"requirepass", b""))),
+    st.sampled_from((b"0", b"1", b"128")).map(lambda length: (b"CONFIG", b"SET", b"acllog-max-len", length)),
+)
+"""What an administrator does while others are connected."""
+
+_logins: Requests = st.one_of(
+    st.builds(
+        lambda name, password: (b"AUTH", name, password),
+        st.sampled_from((*SESSION_USERS, b"nobody")),
+        _session_passwords,
+    ),
+    _session_passwords.map(lambda password: (b"auth", password)),
+    st.builds(
+        lambda name, password: (b"HELLO", b"2", b"AUTH", name, password),
+        st.sampled_from(SESSION_USERS),
+        _session_passwords,
+    ),
+    st.just((b"AUTH", b"a", b"b", b"c")),
+)
+everyday_requests: Requests = st.one_of(
+    _logins,
+    st.sampled_from(
+        (
+            *((b"MULTI",), (b"EXEC",), (b"DISCARD",), (b"PING",), (b"RESET",), (b"WATCH", b"foo"), (b"ACL", b"WHOAMI")),
+            *((b"SELECT", b"0"), (b"SELECT", b"1"), (b"CONFIG", b"GET", b"maxmemory"), (b"CONFIG", b"NOSUCH")),
+            *((b"CLIENT", b"SETNAME", b"x"), (b"CLIENT", b"GETNAME"), (b"HELLO",), (b"HELLO", b"4"), (b"NOSUCH",)),
+            *((b"GET",), (b"ECHO", b"x" * 100), (b"COMMAND", b"COUNT", b"x"), (b"PUBLISH", b"news", b"m")),
+            *((b"PUBLISH", b"other", b"m"), (b"SPUBLISH", b"other", b"m"), (b"DBSIZE",), (b"FLUSHALL",)),
+        )
+    ),
+    st.builds(lambda key: (b"GET", key), _keys),
+    st.builds(lambda key: (b"SET", key, b"v"), _keys),
+    st.builds(lambda key: (b"SET", key, b"v", b"GET"), _keys),
+    st.builds(lambda names: (b"MGET", *names), _some_keys),
+    st.builds(lambda names: (b"DEL", *names), _some_keys),
+    st.builds(lambda source, target: (b"COPY", source, target), _keys, _keys),
+)
+"""What clients of restricted users ask, allowed or not."""
