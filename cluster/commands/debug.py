@@ -17,6 +17,7 @@ from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.gossip.state import Node
 from cluster.keyspace import digest, values
+from cluster.keyspace.database import ReplicasOnly
 from cluster.keyspace.strings import INT64_MAX
 from cluster.resp.encode import OK, array, bulk, error, integer, simple
 from cluster.slots.hashing import key_slot
@@ -360,10 +361,10 @@ def _change_repl_id(client: Session, arguments: list[bytes]) -> bytes:
     return OK
 
 
-@subcommand(b"replicate", 2, _ANY)
+@subcommand(b"replicate", 1, _ANY)
 def _replicate(client: Session, arguments: list[bytes]) -> bytes:
-    client.effects = [arguments[1:]]
-    client.db.keyspace.dirty += 1
+    """Send replicas a command that is not run here: the data sets diverge."""
+    client.db.keyspace.propagate(client.db.index, ReplicasOnly(arguments))
     return OK
 
 

@@ -64,6 +64,9 @@ class Keyspace:
         """True while a key goes by nobody's command: its time is over, or memory is short."""
         self.obeying_master = False
         """True while a command of our master runs: expired keys are then visible to it, as in Redis."""
+        self.own_expiries: list[tuple[int, int, bytes]] = []
+        """On a writable replica, a heap of (when, database index, key) that its own clients have given a time: its
+        master does not know of them."""
         self.loading = False
         """True while a data set is being loaded: nothing expires, what is in the file decides."""
         self.followed = False
@@ -285,6 +288,9 @@ class Database:
     def set_expiry(self, key: bytes, at_ms: int) -> None:
         """Give an existing key a time to expire (Unix ms)."""
         self.expires[key] = at_ms
+        keyspace = self.keyspace
+        if keyspace.is_replica and keyspace.is_writable and not (keyspace.obeying_master or keyspace.loading):
+            heapq.heappush(keyspace.own_expiries, (at_ms, self.index, key))
         heap = self._expiry_heap
         heapq.heappush(heap, (at_ms, key))
         if len(heap) > 64 + 2 * len(self.expires):

@@ -6,6 +6,8 @@ heap, soonest first, so a call costs what there is to delete and never a search.
 
 from __future__ import annotations
 
+import heapq
+
 from cluster.clock import monotonic_us
 from cluster.keyspace.database import Keyspace
 from cluster.slots.hashing import key_slot
@@ -17,9 +19,10 @@ BATCH = 64
 def expire_due(keyspace: Keyspace, budget_us: int) -> bool:
     """Delete expired keys of all databases until none is due or the budget is spent; True if some may be left.
 
-    Does nothing on a replica: its master says when a key is gone.
+    On a replica only what its own clients have given a time: its master says when another key is gone.
     """
     if keyspace.is_replica:
+        _expire_own(keyspace)
         return False
     deadline_us = monotonic_us() + budget_us
     for database in keyspace.databases:
@@ -29,3 +32,13 @@ def expire_due(keyspace: Keyspace, budget_us: int) -> bool:
             if monotonic_us() > deadline_us:
                 return True
     return False
+
+
+def _expire_own(keyspace: Keyspace) -> None:
+    """expireSlaveKeys in expire.c."""
+    heap = keyspace.own_expiries
+    while heap and heap[0][0] <= keyspace.now_ms:
+        at_ms, index, key = heapq.heappop(heap)
+        database = keyspace.databases[index]
+        if database.expires.get(key) == at_ms:
+            database.expire_now(key, key_slot(key))

@@ -240,7 +240,7 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "latest_fork_usec", server.saving.saver.last_fork_us
     yield "total_forks", server.saving.saver.total_forks
     yield "migrate_cached_sockets", len(server.migrate_connections)
-    yield "slave_expires_tracked_keys", 0
+    yield "slave_expires_tracked_keys", len(server.keyspace.own_expiries)
     for field in ("hits", "misses", "key_hits", "key_misses"):
         yield f"active_defrag_{field}", 0
     yield "total_active_defrag_time", 0
