@@ -16,9 +16,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final
 
+from cluster.keyspace.reclaim import LARGE, RECLAIMER
+
 MOST_IN_CHUNK: Final = 1024
 _NEW_CHUNK: Final = 512
 _MERGE_BELOW: Final = 128
+_LARGE_CHUNKS: Final = LARGE // _NEW_CHUNK
 
 
 class Ranking:
@@ -39,6 +42,11 @@ class Ranking:
         self._last_scores = [scores[-1] for scores in self._scores if scores]
         self._last_members = [members[-1] for members in self._members if members]
         self._tree: list[int] | None = None
+
+    def __del__(self) -> None:
+        if len(self._members) > _LARGE_CHUNKS:
+            RECLAIMER.bury(self._scores)
+            RECLAIMER.bury(self._members)
 
     @classmethod
     def of(cls, scores: Iterable[float], members: Iterable[bytes]) -> Ranking:

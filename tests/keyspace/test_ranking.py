@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cluster.keyspace import ranking
 from cluster.keyspace.ranking import Ranking
+from cluster.keyspace.reclaim import RECLAIMER
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -108,3 +109,14 @@ def test_ranks_stay_right_while_it_is_large() -> None:
         place = rng.randrange(len(model))
         assert value.rank(*model[place]) == place
         assert value.window(place, place + 1) == ([model[place][1]], [model[place][0]])
+
+
+def test_a_large_one_is_freed_in_pieces() -> None:
+    """What is left of it are lists of lists, which the reclaimer takes apart."""
+    RECLAIMER.drain(10_000_000)
+    value = Ranking([(0.5, b"%d" % number) for number in range(20_000)])
+    assert not RECLAIMER
+    del value
+    assert RECLAIMER
+    RECLAIMER.drain(10_000_000)
+    assert not RECLAIMER
