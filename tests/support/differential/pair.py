@@ -10,6 +10,7 @@ have told a replica. Connection 1 speaks RESP3, the others RESP2.
 
 from __future__ import annotations
 
+import select
 import socket
 import time
 from types import TracebackType
@@ -54,6 +55,15 @@ class RawReplies:
     def reply(self) -> bytes:
         """The bytes of the next reply."""
         while (end := _reply_end(self._held, 0)) is None:
+            self._held += self.receive()
+        reply, self._held = self._held[:end], self._held[end:]
+        return reply
+
+    def reply_if_any(self) -> bytes | None:
+        """The next reply if it has arrived."""
+        while (end := _reply_end(self._held, 0)) is None:
+            if not select.select([self._socket], [], [], 0)[0]:
+                return None
             self._held += self.receive()
         reply, self._held = self._held[:end], self._held[end:]
         return reply
