@@ -34,7 +34,7 @@ def _joined(*parts: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def _any_case(rules: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    return st.tuples(rules, st.sampled_from((bytes, bytes, bytes.upper))).map(lambda pair: pair[1](pair[0]))
+    return st.one_of(rules, rules, rules.map(bytes.upper))
 
 
 _signs = st.sampled_from((b"+", b"-"))
