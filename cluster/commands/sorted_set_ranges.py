@@ -278,8 +278,7 @@ def store_result(client: Session, key: bytes, scores: dict[bytes, float], event:
         db.put(key, slot, SortedSetValue.of(scores, client.server.settings))
         db.keyspace.dirty += changes - 1
         db.notify("z", event, key)
-    elif db.peek(key, slot) is not None:
-        db.delete(key, slot)
+    elif db.delete(key, slot):  # Expired or not: nobody has looked.
         db.notify("g", b"del", key)
     return integer(len(scores))
 

@@ -79,6 +79,8 @@ class SortedSetPair(Pair):
 
     def _compare_database(self, index: int) -> None:
         observers = [side.observer for side in self.sides]
+        if index and all(b"db%d:" % index not in observer.ask(b"INFO", b"keyspace") for observer in observers):
+            return
         if not self.cluster:
             for observer in observers:
                 observer.ask(b"SELECT", b"%d" % index)
@@ -134,6 +136,10 @@ def _exchange(connection: int, source: bytes, target: bytes) -> Step:
     )
 
 
+def _let_expire(connection: int, key: bytes) -> Step:
+    return _Described(f"let_expire({connection}, {key!r})", lambda pair: pair.let_expire(connection, key))
+
+
 _connections = st.integers(0, CONNECTIONS - 1)
 _asking = st.builds(_ask, _connections, sorted_sets.requests)
 _other_steps = (
@@ -141,6 +147,7 @@ _other_steps = (
     st.builds(_ask, _connections, transactions.requests),
     st.builds(_exchange, _connections, keys, keys),
     st.builds(_walk, _connections, keys),
+    st.builds(_let_expire, _connections, keys),
 )
 _fillings = st.builds(
     _fill, _connections, keys, st.integers(-5, 300), st.sampled_from((20, 130, 600)), st.sampled_from((1, 3, 1000))
