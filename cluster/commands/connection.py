@@ -399,6 +399,9 @@ def client_unblock(client: Session, argv: list[bytes]) -> bytes:
     if target is None or parked is None or parked.kind not in UNBLOCKABLE:
         return ZERO
     parked.on_cancel()
+    row = server.commands.resolve(target.request) if target.request else None
+    if row is not None:
+        row.failed_calls += 1  # Also when it ends as if by its time-out.
     if reason == b"error":
         server.statistics.count_error(_UNBLOCKED)
         server.unpark(target, error(_UNBLOCKED))

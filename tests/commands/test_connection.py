@@ -577,6 +577,14 @@ def test_a_pause_of_writes(bench: ServerBench, client: BenchClient) -> None:
     assert other.read() == b"+OK\r\n$1\r\nv\r\n"
 
 
+@pytest.mark.parametrize("reason", ["TIMEOUT", "ERROR"])
+def test_a_command_that_is_unblocked_has_failed(bench: ServerBench, client: BenchClient, reason: str) -> None:
+    waiting = bench.connect()
+    waiting.ask("BLPOP", "list", 0)
+    client.ask("CLIENT", "UNBLOCK", waiting.session.id, reason)
+    assert b"failed_calls=1" in client.ask("INFO", "commandstats").split(b"cmdstat_blpop:")[1].split()[0]
+
+
 def test_what_waits_for_the_end_of_a_pause_does_not_run_inside_exec(bench: ServerBench, client: BenchClient) -> None:
     writer = bench.connect()
     client.ask("CLIENT", "PAUSE", 60_000, "WRITE")
