@@ -231,6 +231,8 @@ class ReplicaLink:
         if self._stream is not None:
             self._replication.link_lost()
         elif self._replication.state.link is LinkState.TRANSFER:
+            if self._receiver is not None:
+                self._receiver.interrupted()
             self._server.log.warning(f"I/O error trying to sync with MASTER: {reason}")
             self._replication.retry_link()
         else:

@@ -47,6 +47,9 @@ class SnapshotReceiver(Protocol):
     async def finish(self) -> int:
         """That was all: make it our data set; the database that the stream begins in. Raises ReceiveError."""
 
+    def interrupted(self) -> None:
+        """The connection is gone; :meth:`abandon` follows."""
+
     def abandon(self) -> None:
         """The synchronisation is broken off; after a successful :meth:`finish` nothing happens."""
 
@@ -141,6 +144,9 @@ class FileReceiver:
             )
             self._server.replication_host.remove_snapshot_file()
 
+    def interrupted(self) -> None:
+        """Nothing has been loaded yet."""
+
     def abandon(self) -> None:
         if self._loading:
             self._loading = False
@@ -222,6 +228,13 @@ class DirectReceiver:
         self._keyspace = server.keyspace
         server.saving.end_loading()
         return _stream_database(server, parser)
+
+    def interrupted(self) -> None:
+        if self._parser is not None:
+            self._server.log.warning(
+                f"Internal error in RDB reading offset {self._parser.offset}: Unexpected EOF reading RDB file. Failure "
+                "loading rdb format from socket, assuming connection error, resuming operation."
+            )
 
     def abandon(self) -> None:
         if self._parser is None:
