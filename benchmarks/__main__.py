@@ -1,6 +1,6 @@
 """`python -m benchmarks`: measure everything, print it, and write benchmarks/RESULTS.md.
 
-A complete run takes about ten minutes on two cores. With --only or --quick nothing is written, unless --output says
+A complete run takes about twelve minutes on two cores. With --only or --quick nothing is written, unless --output says
 where.
 """
 
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import availability, footprint, formation, report, throughput
+from benchmarks import availability, commands, footprint, formation, key_memory, pauses, report, throughput
 from benchmarks.figures import Progress, Section
 from tests.support.servers import real_redis_missing
 
@@ -54,6 +54,9 @@ def measurements(quick: bool) -> dict[str, Callable[[Progress], Section]]:
     scale, few, many = (0.1, 2, 3) if quick else (1.0, 5, 11)
     return {
         "throughput": lambda progress: throughput.measure(few, scale, progress),
+        "commands": lambda progress: commands.measure(1 if quick else 3, scale, progress),
+        "key-memory": lambda progress: key_memory.measure(scale, progress),
+        "pauses": lambda progress: pauses.measure(scale, progress),
         "outage": lambda progress: availability.measure(few if quick else 7, progress),
         "start": lambda progress: footprint.measure_start(many, progress),
         "memory": lambda progress: footprint.measure_memory(1 if quick else 3, progress),

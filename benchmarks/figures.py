@@ -73,6 +73,11 @@ def at_most_real(name: str, ours: Samples, real: Samples) -> Row:
     return Row(name, ours, real, "≤ redis-server", ours.median <= real.median)
 
 
+def at_most_share(name: str, ours: Samples, real: Samples, share: float) -> Row:
+    """A row that promises at most `share` times redis-server's figure."""
+    return Row(name, ours, real, f"≤ {share} × redis-server", ours.median <= share * real.median)
+
+
 def at_most(name: str, ours: Samples, real: Samples, bound: float, text: str) -> Row:
     """A row that promises an absolute bound, whatever redis-server does."""
     return Row(name, ours, real, f"≤ {text}", ours.median <= bound)

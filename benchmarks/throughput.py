@@ -89,15 +89,20 @@ def own_all_slots(server: Server) -> None:
 
 def run(server: Server, test: str, pipeline: int, requests: int) -> dict[str, float]:
     """One redis-benchmark; names and rates (ping is two: inline and RESP)."""
+    rates = redis_benchmark(server, MSET if test == "mset" else ["-t", test], pipeline, requests)
+    return {"MSET (10 keys)": next(iter(rates.values()))} if test == "mset" else rates
+
+
+def redis_benchmark(server: Server, what: list[str], pipeline: int, requests: int) -> dict[str, float]:
+    """Requests per second by the names that redis-benchmark gives its tests."""
     command = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-c", str(CLIENTS)]
-    command += ["-r", str(KEYS), "-n", str(requests), "-P", str(pipeline), "--csv"]
-    command += MSET if test == "mset" else ["-t", test]
+    command += ["-r", str(KEYS), "-n", str(requests), "-P", str(pipeline), "--csv", *what]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     table = done.stdout[done.stdout.index('"test"') :]
     rates = {}
     for line in csv.DictReader(io.StringIO(table)):
         if line["rps"]:
-            rates["MSET (10 keys)" if test == "mset" else line["test"]] = float(line["rps"])
+            rates[line["test"]] = float(line["rps"])
     assert rates, done.stdout + done.stderr
     return rates
 

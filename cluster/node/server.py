@@ -49,6 +49,7 @@ from cluster.node.monitors import MonitorFeed
 from cluster.node.reactor import Reactor
 from cluster.node.replication_host import ReplicationHost
 from cluster.node.saving import Saving
+from cluster.node.script_host import Scripting
 from cluster.node.slow_log import SlowLog
 from cluster.node.statistics import RateMeter, Statistics
 from cluster.node.stopping import Stopping
@@ -99,9 +100,9 @@ class Server(ServerContext):
         self.now_ms = self.started_ms
         self.commands = load_command_table()
         self.memory = MemoryMeter()
-        self.collector = Collector()
         self.keyspace = Keyspace(1 if self.settings.cluster_enabled else self.settings.databases)
         self.keyspace.now_ms = clock.unix_ms()
+        self.collector = Collector(self.keyspace)
         self.acl = AccessControl(self.settings, read_records, key_positions_or_none)
         self.access = AccessHost(self)
         register_collections(self.settings)
@@ -119,6 +120,7 @@ class Server(ServerContext):
         self.timers = Timers(self.report_exception)
         self.reactor = Reactor(self)
         self.dispatcher = Dispatcher(self)
+        self.scripting: Scripting = Scripting(self)
         self.nursery: trio.Nursery
         """Where tasks of this server run; set when the process serves."""
         self.cron: Any = None
@@ -173,13 +175,14 @@ class Server(ServerContext):
 
     def before_sleep(self) -> None:
         """What must happen before replies leave: cluster state to disk, the stream to replicas."""
-        if self.blocking.ready:
-            self.blocking.serve()
-        self._resume_unparked()
-        if self.tracking.prefixes:
-            self.tracking.broadcast()
-        if self.client_limit.limit_bytes:
-            self.client_limit.enforce()
+        if not self.scripting.is_busy:  # Else in the midst of a script: nothing new may begin.
+            if self.blocking.ready:
+                self.blocking.serve()
+            self._resume_unparked()
+            if self.tracking.prefixes:
+                self.tracking.broadcast()
+            if self.client_limit.limit_bytes:
+                self.client_limit.enforce()
         if self.bus is not None:
             self.bus.before_sleep()
         self.replication.before_sleep(clock.monotonic_ms())
@@ -202,6 +205,7 @@ class Server(ServerContext):
         paused = self.writes_are_paused()
         self.plain = (
             not self.loading
+            and not self.scripting.is_busy
             and not self.monitors
             and not paused
             and self.disk_error() is None  # PING tells.
@@ -484,7 +488,7 @@ class Server(ServerContext):
         """maxmemory-clients and maxmemory: refuse what would need more."""
         if self.client_limit.limit_bytes:
             self.client_limit.check(client)
-        if self.settings.maxmemory:
+        if self.settings.maxmemory and not self.scripting.is_busy:
             self.memory_limit.check(client, row, queued_flags)
 
     @property
