@@ -103,7 +103,9 @@ class ClusterEngine:
     def tick(self, now_ms: int, unix_ms: int) -> list[LocalEffect]:
         """Every 100 ms: reconnect, ping, suspect, elect, migrate, judge the cluster's health."""
         self._ctx.now_ms = now_ms
-        self.state.unix_offset_ms = unix_ms - now_ms
+        offset_ms = unix_ms - now_ms
+        if abs(offset_ms - self.state.unix_offset_ms) > 1:  # Not for the rounding of the two clocks.
+            self.state.unix_offset_ms = offset_ms
         self._gossip.tick()
         return self._ctx.take_local()
 

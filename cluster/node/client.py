@@ -26,6 +26,7 @@ class Client(Session):
     __slots__ = (
         "closed",
         "fd",
+        "large_value_bytes",
         "parser",
         "read_bytes",
         "receive_bytes",
@@ -47,6 +48,8 @@ class Client(Session):
         self.parser = FastParser(limits)
         self.read_bytes = READ_BYTES_MIN
         """Size of the next read; grows while a client sends bulk data."""
+        self.large_value_bytes = 0
+        """The largest value that was read in several steps lately: what Redis's query buffer would have grown to."""
         self.unsent: deque[bytes | memoryview] = deque()
         """What the kernel did not take yet, oldest first."""
         self.unsent_bytes = 0

@@ -2,8 +2,8 @@
 
 Fields, their order and their meaning are those of Redis 7.0; lib-name and lib-ver, of 7.2, follow where a client has
 told them. Sizes are measured where there is something to measure: what waits in the parser, what was not sent. A client
-here has no query buffer and no reply buffer of its own; ``qbuf-free`` is what its next read may take, or 0 when Redis
-would have taken the buffer of an idle client away, ``rbs`` the size that Redis's reply buffer would have by now.
+here has no query buffer and no reply buffer of its own; ``qbuf-free`` and ``rbs`` are the sizes that Redis's would have
+by now: they grow with what is sent and asked, and shrink while the client is idle.
 Units: bytes, whole seconds.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _REPLY_CHUNK_BYTES = 16 * 1024
 """Output above this would, in Redis, have left the static buffer for the reply list (PROTO_REPLY_CHUNK_BYTES)."""
 _REPLY_CHUNK_BYTES_MIN = 1024
+_QUERY_BUFFER_BYTES = 16 * 1024
 _BUFFER_KEPT_MS = 2000
 
 
@@ -56,7 +57,7 @@ def describe(client: Client, now_ms: int) -> str:
     transaction = client.transaction
     usage = usage_of(client)
     idle_ms = now_ms - client.last_active_ms
-    free_bytes = client.read_bytes if idle_ms <= _BUFFER_KEPT_MS else 0
+    free_bytes = max(_QUERY_BUFFER_BYTES, client.large_value_bytes) if idle_ms <= _BUFFER_KEPT_MS else 0
     line = (
         f"id={client.id} addr={client.address} laddr={client.local_address} fd={client.fd}"
         f" name={client.name.decode('latin-1')} age={(now_ms - client.created_ms) // 1000}"

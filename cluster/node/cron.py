@@ -106,6 +106,7 @@ class Cron:
         for client in list(server.sessions.values()):
             if client.replica is not None or client.is_master_link:
                 continue
+            client.large_value_bytes //= 2
             if seconds and client.parked is None and now_ms - client.last_active_ms > seconds * 1000:
                 server.log.verbose("Closing idle client")
                 server.reactor.disconnect(client)

@@ -173,6 +173,7 @@ class Reactor:
         if client.out and not client.write_scheduled:
             client.write_scheduled = True
             self._to_write.append(client)
+        client.large_value_bytes = max(client.large_value_bytes, client.parser.missing_bulk_bytes)
         return received
 
     # Writing ------------------------------------------------------------------------------------------------
