@@ -79,6 +79,7 @@ def pfcount(client: Session, argv: list[bytes]) -> bytes:
         hyperloglog.cache_cardinality(content, cardinality)
         # The cache is part of the string, so replicas are to have it too.
         db.changed(key)
+        client.effects = [argv]
     return _cardinality_reply(cardinality)
 
 
@@ -135,8 +136,6 @@ def pfdebug(client: Session, argv: list[bytes]) -> bytes:
     word = argv[1].lower()
     if word not in (b"getreg", b"decode", b"encoding", b"todense"):
         raise CommandError(b"ERR Unknown PFDEBUG subcommand '%b'" % argv[1])
-    if len(argv) != 3:
-        raise CommandError(b"ERR Wrong number of arguments for the '%b' subcommand" % argv[1])
     if word == b"encoding":
         return simple(b"sparse" if content[4] else b"dense")
     if word == b"decode":
