@@ -191,6 +191,7 @@ class ClusterOperations:
         if myself.is_master and (myself.slot_count or not ctx.facts.is_database_empty()):
             raise CommandError(b"ERR To set a master the node must be empty and without assigned slots.")
         slot_config.set_my_master(ctx, master)
+        outgoing.broadcast_pong(ctx)  # Redis leaves the new role to the next pings.
         return self._done()
 
     def failover(self, mode: FailoverMode, now_ms: int) -> list[LocalEffect]:

@@ -32,6 +32,9 @@ LATE_TICK_MS_MIN: Final = 300
 """A tick that is this late after the one before says that this process was held up (they are 100 ms apart)."""
 RANDOM_PING_TICKS: Final = 10
 RANDOM_PING_CANDIDATES: Final = 5
+YOUNG_VIEW_MS: Final = 3000
+"""For so long after a node was added the random ping goes out with every tick: newcomers are then known to everybody
+in tenths of a second. Redis has them wait for the ping of the second, which makes whoever forms a cluster wait."""
 EPOCH_LIMIT: Final = 1 << 63
 
 _NOT_JUDGED: Final = NodeFlags.MYSELF | NodeFlags.NOADDR | NodeFlags.HANDSHAKE
@@ -43,6 +46,7 @@ class GossipEngine:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.ticks = 0
+        self._newest_node_ms = 0
         self.announced_ip = ""
         ctx.handlers.update(
             {
@@ -258,7 +262,7 @@ class GossipEngine:
         if late_ms > max(ctx.node_timeout_ms // 2, LATE_TICK_MS_MIN):
             failure_detector.forgive_own_lateness(ctx)
         self._tend_links()
-        if self.ticks % RANDOM_PING_TICKS == 0:
+        if self.ticks % RANDOM_PING_TICKS == 0 or ctx.age_ms(self._newest_node_ms) < YOUNG_VIEW_MS:
             self._ping_random_node()
         has_new_suspect = self._ping_and_suspect()
         if has_new_suspect and state.myself.is_master and state.myself.slot_count:
@@ -275,6 +279,7 @@ class GossipEngine:
         handshake_timeout_ms = max(ctx.node_timeout_ms, HANDSHAKE_TIMEOUT_MS_MIN)
         state.pfail_nodes = 0
         for node in list(state.nodes.values()):
+            self._newest_node_ms = max(self._newest_node_ms, node.created_ms)
             self._close_if_over_limit(node.link)
             self._close_if_over_limit(node.inbound_link)
             if node.flags & (NodeFlags.MYSELF | NodeFlags.NOADDR):
@@ -302,7 +307,7 @@ class GossipEngine:
         self.ctx.state.links_over_buffer_limit += 1
 
     def _ping_random_node(self) -> None:
-        """Once a second, of a few nodes, ping the one that has been quiet for longest."""
+        """Once a second or more often, of a few nodes, ping the one that has been quiet for longest."""
         ctx = self.ctx
         nodes = list(ctx.state.nodes.values())
         quietest: Node | None = None

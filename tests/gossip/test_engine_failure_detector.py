@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster.gossip.effects import CloseLink, OpenLink, SaveConfig
+from cluster.gossip.engine import YOUNG_VIEW_MS
 from cluster.gossip.messages import Fail, Gossip, MessageType
 from cluster.gossip.state import Node, NodeFlags
 from tests.support.engines import TIMEOUT_MS, EngineBench, logged, node_id, of_kind, receivers, sent, stranger, third
@@ -23,10 +24,19 @@ def test_every_node_is_pinged_within_half_the_node_timeout() -> None:
 
 def test_once_a_second_a_random_node_is_pinged_besides() -> None:
     bench = EngineBench(cluster_node_timeout=60_000)
-    for letter in "abcdef":
-        bench.peer(letter)
+    peers = [bench.peer(letter) for letter in "abcdef"]
+    bench.ticks(YOUNG_VIEW_MS, answering=peers)
 
-    assert len(sent(bench.ticks(5_000), MessageType.PING)) == 5
+    assert len(sent(bench.ticks(5_000, answering=peers), MessageType.PING)) == 5
+
+
+def test_while_a_node_is_new_one_is_pinged_with_every_tick() -> None:
+    bench = EngineBench(cluster_node_timeout=60_000)
+    peers = [bench.peer(letter) for letter in "abcdef"]
+    bench.ticks(YOUNG_VIEW_MS, answering=peers)
+    bench.peer("g")
+
+    assert len(sent(bench.ticks(1_000, answering=peers), MessageType.PING)) >= 9
 
 
 def test_a_silent_link_is_replaced_after_half_the_node_timeout() -> None:
