@@ -111,7 +111,7 @@ class MemoryLimit:
         """Buffers that eviction must not be done for."""
         server = self._server
         excess = max(server.feed.buffer_bytes - server.settings.repl_backlog_size, 0)
-        return excess
+        return excess + server.aof.buffer_bytes
 
     def _measure(self) -> int:
         """Ask the allocators."""

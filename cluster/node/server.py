@@ -540,6 +540,8 @@ class Server(ServerContext):
             row.reset_statistics()
         keyspace = self.keyspace
         keyspace.hits = keyspace.misses = keyspace.expired_keys = keyspace.evicted_keys = 0
+        self.aof.reset_statistics()
+        self.saving.saver.saves = 0
         self.replication.full_sync.count = 0
         self.replication.sync_partial_ok = self.replication.sync_partial_err = 0
 

@@ -446,6 +446,11 @@ class AppendOnlyFile:
         self._buffer.clear()
         self.buffer_bytes = 0
 
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT."""
+        self.rewrites.count = self.rewrites.consecutive_failures = 0
+        self.delayed_syncs = 0
+
     def loaded(self, total_size: int, base_size: int) -> None:
         """The files have been loaded, of this size."""
         self.current_size = total_size
