@@ -171,6 +171,25 @@ def test_a_description_leads_back_to_the_same_user(rules: list[bytes]) -> None:
         )
 
 
+@given(
+    st.lists(
+        st.one_of(st.binary(max_size=12), user_rules.flatmap(lambda rule: st.binary(max_size=3).map(rule.__add__)))
+    )
+)
+def test_any_bytes_are_a_rule_or_are_refused(words: list[bytes]) -> None:
+    user = User.create(b"someone", CATALOG)
+    try:
+        rules = merge_selectors(words)
+    except DefinitionError:
+        return
+    for rule in rules:
+        try:
+            user.apply(rule)
+        except RuleError:
+            continue
+    assert describe_user(user)
+
+
 def test_every_category_and_command_is_in_the_catalog() -> None:
     assert [name.decode() for name in CATALOG.categories] == list(CATEGORIES)
     bits = [row.bit for row in CATALOG.by_name.values()]

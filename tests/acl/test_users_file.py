@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.acl.access import AccessControl
 from cluster.acl.errors import DefinitionError
@@ -10,6 +12,7 @@ from cluster.acl.file import parse_users, user_line, users_text
 from cluster.commands.key_positions import key_positions_or_none
 from cluster.commands.registry import read_records
 from cluster.settings import Settings
+from tests.support.differential.acl import user_rules
 
 REFUSED = "WARNING: ACL errors detected, no change to the previously active ACL rules was performed"
 
@@ -56,6 +59,26 @@ def test_problems(acl: AccessControl, text: str, problems: str) -> None:
     with pytest.raises(DefinitionError) as refusal:
         parse_users(acl, text.encode(), b"f")
     assert refusal.value.message.decode() == problems + REFUSED
+
+
+_LINES = st.lists(
+    st.one_of(
+        st.binary(max_size=20),
+        st.builds(lambda name, rules: b" ".join((b"user", name, *rules)), st.binary(max_size=3), st.lists(user_rules)),
+    )
+)
+
+
+@given(_LINES)
+def test_any_bytes_are_users_or_are_refused(lines: list[bytes]) -> None:
+    acl = AccessControl(Settings(), read_records, key_positions_or_none)
+    try:
+        users = parse_users(acl, b"\n".join(lines), b"f")
+    except DefinitionError as refusal:
+        assert refusal.message.endswith(REFUSED.encode())
+        return
+    text = users_text(users)
+    assert users_text(parse_users(acl, text, b"f")) == text
 
 
 def test_a_new_set_of_users(acl: AccessControl) -> None:
