@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help setup six-node six-node-status six-node-stop test compat check format compiled bench clean distclean redis
+.PHONY: help setup six-node six-node-status six-node-stop test test-compiled compat check format compiled bench clean distclean redis
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ six-node-stop:  ## stop the six nodes, keeping their data
 
 test: $(VENV)/.development redis  ## run all tests, installing Debian's Redis to compare with where that is allowed
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+test-compiled: $(VENV)/.development redis $(COMPILED)/.done  ## the tests that start nodes, with nodes of the compiled build
+	HASHSLOT_PACKAGE=$(COMPILED) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/interop tests/chaos $(PYTEST_ARGS)
 
 compat: $(VENV)/.development redis  ## compare with redis-server at length: thousands of random request sequences
 	$(BIN)/python -m pytest --hypothesis-profile=compat --timeout=3600 \
