@@ -320,10 +320,10 @@ class _Places:
         self._db = db
         self._request = request
         self._after = after
-        self._seen: dict[bytes, tuple[StreamValue | None, StreamId]] = {}
+        self._seen: dict[bytes, tuple[StreamValue | None, int]] = {}
         for key in after:
             stream = db.slots[key_slot(key)].get(key)
-            self._seen[key] = (stream, 0 if stream is None else stream.last_id)
+            self._seen[key] = (stream, 0 if stream is None else stream.appended)
 
     def serve(self, client: Session, key: bytes, stream: StreamValue) -> bytes | None:
         """What there is to read now, or None. Raises CommandError when the group is gone."""
@@ -336,7 +336,7 @@ class _Places:
                 raise CommandError(b"NOGROUP the consumer group this client was blocked on no longer exists")
             after = group.last_id
         # Deleting, trimming or an expiry change the key, too, but only what is new is worth a reply.
-        if self._seen[key] == (stream, stream.last_id) or stream.last_id <= after:
+        if self._seen[key] == (stream, stream.appended) or stream.last_id <= after:
             return None
         most = request.count or _BLOCKED_COUNT
         if group is None:

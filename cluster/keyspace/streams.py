@@ -58,6 +58,7 @@ class StreamValue(CollectionValue):
 
     __slots__ = (
         "_tree_nodes",
+        "appended",
         "entries_added",
         "first_id",
         "groups",
@@ -79,6 +80,8 @@ class StreamValue(CollectionValue):
         self.max_deleted_id: StreamId = 0
         """The greatest id that XDEL took away."""
         self.entries_added = 0
+        self.appended = 0
+        """How often :meth:`append` was called: more than before is news, whatever XSETID does to the ids."""
         self.groups: dict[bytes, Group] = {}
         self._tree_nodes = 0
         """What :meth:`tree_nodes` answered; 0: to be counted again."""
@@ -103,6 +106,7 @@ class StreamValue(CollectionValue):
         node.append(entry_id, pairs)
         self.length += 1
         self.entries_added += 1
+        self.appended += 1
         self.last_id = entry_id
         if self.length == 1:
             self.first_id = entry_id
