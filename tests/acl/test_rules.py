@@ -10,6 +10,7 @@ from cluster.acl import errors
 from cluster.acl.catalog import ALL_COMMANDS, CATEGORIES, Catalog
 from cluster.acl.describe import describe_user
 from cluster.acl.errors import DefinitionError, RuleError, UnknownCommandError
+from cluster.acl.selectors import READ_AND_WRITE
 from cluster.acl.users import User, hash_password, merge_selectors
 from cluster.commands.registry import read_records
 from tests.support.differential.acl import user_rules
@@ -158,6 +159,8 @@ def test_a_description_leads_back_to_the_same_user(rules: list[bytes]) -> None:
             user.apply(rule)
     except (RuleError, DefinitionError):
         return
+    if any(selector.key_patterns.get(b"*") == READ_AND_WRITE for selector in user.selectors):
+        return  # Shown as ~*, which is taken for `allkeys`, and does not bear other patterns behind it. So it is in Redis.
     again = User.create(b"someone", CATALOG)
     for rule in merge_selectors(describe_user(user).split(b" ")):
         again.apply(rule)
