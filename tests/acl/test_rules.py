@@ -160,7 +160,7 @@ def test_a_description_leads_back_to_the_same_user(rules: list[bytes]) -> None:
     except (RuleError, DefinitionError):
         return
     if any(selector.key_patterns.get(b"*") == READ_AND_WRITE for selector in user.selectors):
-        return  # Shown as ~*, which is taken for `allkeys`, and does not bear other patterns behind it. So it is in Redis.
+        return  # Shown as ~*, which is read as `allkeys` and bears no other pattern behind it. So it is in Redis.
     again = User.create(b"someone", CATALOG)
     for rule in merge_selectors(describe_user(user).split(b" ")):
         again.apply(rule)
