@@ -105,6 +105,8 @@ class ByteRange:
         ranking = value.ranking
         if low.infinite > 0 or high.infinite < 0 or self._is_empty():
             return _NOTHING
+        if not (low.is_below(ranking.last()[0]) and high.is_above(ranking.first()[0])):
+            return _NOTHING
         if value.is_compact and not ranking.has_one_score():
             return self._walk(ranking, len(value), descending=descending)
         start = 0 if low.infinite else ranking.below_member(low.text, or_equal=low.is_exclusive)
@@ -120,8 +122,6 @@ class ByteRange:
     def _walk(self, ranking: Ranking, size: int, *, descending: bool) -> Span:
         members = list(ranking.members())
         enters, leaves = self.low.is_below, self.high.is_above
-        if not (enters(members[-1]) and leaves(members[0])):
-            return _NOTHING
         if descending:
             members.reverse()
             enters, leaves = leaves, enters
