@@ -16,12 +16,14 @@ from __future__ import annotations
 
 import enum
 import random
+from collections.abc import Callable
 from typing import Final
 
 from cluster.clock import monotonic_us
 from cluster.keyspace.announcing import become, plain_class
 from cluster.keyspace.database import SLOT_COUNT, Database, Keyspace, Value
 from cluster.keyspace.scan_table import ScanTable
+from cluster.slots.hashing import key_slot
 
 LFU_INITIAL: Final = 5  # LFU_INIT_VAL
 LFU_MAX: Final = 255
@@ -179,6 +181,24 @@ def usage_of(database: Database) -> Usage:
     return next(usage for usage, kind in _CLASSES.items() if kind is plain)
 
 
+def take_over(database: Database, key: bytes, idle_s: int | None, frequency: int | None) -> None:
+    """A key came out of a file, with what that tells of its use."""
+    database.learn(key, idle_s, frequency)
+
+
+def saved_usage(policy: str) -> Callable[[Database, bytes], tuple[int | None, int | None]] | None:
+    """What a file is told of a key's use, (idle seconds, counter), under a maxmemory-policy; None: nothing."""
+    if policy.endswith("lru"):
+        return lambda database, key: (_idle_s(database, key), None)
+    if policy.endswith("lfu"):
+        return lambda database, key: (None, database.counter(key) if isinstance(database, FrequencyDatabase) else None)
+    return None
+
+
+def _idle_s(database: Database, key: bytes) -> int:
+    return max(database.keyspace.access_ms - database.last_used_ms(key, key_slot(key)), 0) // 1000
+
+
 class Learner:
     """Fills the tables with the keys that were there before: a few slots at a time."""
 
@@ -196,6 +216,14 @@ class Learner:
             become(database, _CLASSES[usage])
             if usage is not Usage.SLOTS and len(database):
                 self._waiting.append((database, 0))
+
+    def begin_again(self) -> None:
+        """The keys were replaced past the databases' methods: a replica has taken over another keyspace."""
+        self._waiting = [
+            (database, 0)
+            for database in self._keyspace.databases
+            if usage_of(database) is not Usage.SLOTS and len(database)
+        ]
 
     def __bool__(self) -> bool:
         """True while some table is not complete."""

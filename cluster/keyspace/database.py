@@ -29,6 +29,7 @@ SLOT_COUNT: Final = 16384
 EMPTY: Final[dict[bytes, Value]] = {}
 _RANDOM_KEY_ATTEMPTS: Final = 100
 
+
 class ReplicasOnly(list[bytes]):
     """An effect that the append only file is not told: it changes no data (PUBLISH)."""
 
@@ -325,8 +326,11 @@ class Database:
         self.slots, other.slots = other.slots, self.slots
         self.expires, other.expires = other.expires, self.expires
         self._expiry_heap, other._expiry_heap = other._expiry_heap, self._expiry_heap
-        if hasattr(self, "access"):
-            self.access, other.access = other.access, self.access
+        mine, theirs = getattr(self, "access", None), getattr(other, "access", None)
+        if mine is not None:
+            self.access = type(mine)() if theirs is None else theirs
+        if theirs is not None:
+            other.access = type(theirs)() if mine is None else mine
 
     def last_used_ms(self, key: bytes, slot: int) -> int:
         """When the key was last used, or at the latest: see keyspace.access."""

@@ -23,6 +23,7 @@ from itertools import accumulate, chain, islice
 from typing import ClassVar, Final
 
 from cluster.keyspace.digest import mix
+from cluster.keyspace.reclaim import LARGE, RECLAIMER
 from cluster.keyspace.values import CollectionValue
 
 NODE_ELEMENTS: Final = 128
@@ -66,6 +67,10 @@ class ListValue(CollectionValue):
         self._sizes: deque[int] | None = None
         self._ends_at: list[int] | None = None
         """Where each node ends, counted from where the first begins; None: to be added up."""
+
+    def __del__(self) -> None:
+        if self._nodes is not None and self._inner_count > LARGE:
+            RECLAIMER.bury(self._nodes)
 
     @classmethod
     def of(cls, elements: Iterable[bytes]) -> ListValue:

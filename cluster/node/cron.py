@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from cluster.node.server import Server
     from cluster.node.timers import Timer
 
-ACTIVE_EXPIRE_BUDGET_US = 25_000
-"""At most a quarter of the time between two rounds (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC)."""
+EXPIRE_SLICE_US = 2500
+EXPIRE_SHARE = 25
+"""Percent of the time that due keys may take (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC); 2 more for each step of effort."""
 _RECLAIM_US = 1000
 _RECLAIM_PAUSE_MS = 2
 
@@ -51,6 +52,7 @@ class Cron:
         ]
         self._due_ms = [0] * len(self._jobs)
         self._reclaiming: Timer | None = None
+        self._expiring: Timer | None = None
         self.paused = False
         """DEBUG PAUSE-CRON."""
 
@@ -79,14 +81,31 @@ class Cron:
         server.reactor.request_flush()
 
     def _expire(self) -> None:
+        """Delete due keys; when that takes longer, in slices between which the loop serves clients.
+
+        The slices take the share of the time that active-expire-effort allows, as Redis's longer cycles do.
+        """
+        if self._expiring is not None and self._expiring.is_pending:
+            self._server.statistics.expired_time_cap_reached += 1
+            return
+        self._expire_slice()
+
+    def _expire_slice(self) -> None:
         server = self._server
-        if server.active_expire and not server.writes_are_paused() and not server.loading:
-            began_us = clock.monotonic_us()
-            if expire_due(server.keyspace, ACTIVE_EXPIRE_BUDGET_US):
-                server.statistics.expired_time_cap_reached += 1
-            elapsed_us = clock.monotonic_us() - began_us
-            server.statistics.expire_cycle_us += elapsed_us
-            server.latency.note(b"expire-cycle", elapsed_us)
+        if not server.active_expire or server.writes_are_paused() or server.loading:
+            return
+        server.keyspace.now_ms = clock.unix_ms()
+        began_us = clock.monotonic_us()
+        if expire_due(server.keyspace, EXPIRE_SLICE_US):
+            share = EXPIRE_SHARE + 2 * (server.settings.active_expire_effort - 1)
+            pause_ms = EXPIRE_SLICE_US * (100 - share) // (share * 1000)
+            self._expiring = server.timers.call_at(clock.monotonic_ms() + pause_ms, self._expire_slice)
+        if server.keyspace.effects:
+            server.dispatcher.end_unit(is_atomic=False)
+            server.reactor.request_flush()
+        elapsed_us = clock.monotonic_us() - began_us
+        server.statistics.expire_cycle_us += elapsed_us
+        server.latency.note(b"expire-cycle", elapsed_us)
 
     def _limit_tracking(self) -> None:
         if self._server.tracking.clients:

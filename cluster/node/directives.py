@@ -281,7 +281,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("maxmemory-eviction-tenacity", Number(0, 100)),
     _row("maxmemory-clients", Number(-100, LONG_MAX, Notation.MEMORY_OR_PERCENT)),
     _row("replica-ignore-maxmemory", _SWITCH, alias="slave-ignore-maxmemory"),
-    _row("active-expire-effort", Number(1, 10), NONE, NOT_YET),
+    _row("active-expire-effort", Number(1, 10)),
     _row("lfu-log-factor", _COUNT),
     _row("lfu-decay-time", _COUNT),
     _row("lazyfree-lazy-eviction", _SWITCH),

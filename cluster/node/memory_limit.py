@@ -15,12 +15,13 @@ Spec        evict.c (performEvictions, getMaxmemoryState, evictionTimeLimitUs). 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from cluster import clock, errors
 from cluster.commands.registry import Command, Flag
 from cluster.errors import CommandError
-from cluster.keyspace.access import FrequencyRules, Learner
+from cluster.keyspace.access import FrequencyRules, Learner, Usage, take_over
 from cluster.keyspace.database import Database
 from cluster.keyspace.eviction import Evictor, Policy
 from cluster.keyspace.reclaim import RECLAIMER
@@ -104,6 +105,14 @@ class MemoryLimit:
     def _note_distance(self) -> None:
         limit = self._server.settings.maxmemory
         self.is_near = bool(limit) and limit - self._measure() < max(_NEAR_BYTES, limit // _NEAR_SHARE)
+
+    def usage_taker(self) -> Callable[[Database, bytes, int | None, int | None], None] | None:
+        """What is to be told of the keys that a file brings; None under a policy that does not care."""
+        return None if self.policy.usage is Usage.SLOTS else take_over
+
+    def data_replaced(self) -> None:
+        """Another keyspace's content stands in ours."""
+        self._learner.begin_again()
 
     # Measuring ----------------------------------------------------------------------------------------------
 
