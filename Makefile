@@ -49,7 +49,8 @@ format: $(VENV)/.development  ## put all files into the one format, and mend wha
 compiled: $(COMPILED)/.done  ## build/compiled: the same package, what every request passes through compiled by mypyc
 
 bench: $(VENV)/.development redis  ## measure against redis-server and write benchmarks/RESULTS.md
-	$(BIN)/python -m benchmarks
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory compiled && HASHSLOT_PACKAGE=$(COMPILED) $(BIN)/python -m benchmarks; \
+	else echo "No C compiler here: measuring the plain build."; $(BIN)/python -m benchmarks; fi
 
 setup: $(VENV)/.development  ## make .venv with everything that tests and checks need
 

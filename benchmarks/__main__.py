@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import availability, commands, footprint, formation, key_memory, pauses, report, throughput
 from benchmarks.figures import Progress, Section
-from tests.support.servers import real_redis_missing
+from tests.support.servers import OurNode, real_redis_missing
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -38,7 +38,9 @@ def main() -> int:
         measured.append(run(progress_for(f"[{number}/{len(chosen)} {name}]")))
     when = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     command = " ".join(["python -m benchmarks", *sys.argv[1:]]) if sys.argv[1:] else "make bench"
-    text = report.markdown(measured, command, when, load_before)
+    with OurNode() as node:
+        build = node.info("server")["hashslot_build"]
+    text = report.markdown(measured, command, when, load_before, build)
     print(text)
     output = options.output or (None if options.only or options.quick else RESULTS)
     if output:
@@ -54,6 +56,7 @@ def measurements(quick: bool) -> dict[str, Callable[[Progress], Section]]:
     scale, few, many = (0.1, 2, 3) if quick else (1.0, 5, 11)
     return {
         "throughput": lambda progress: throughput.measure(few, scale, progress),
+        "plain": lambda progress: throughput.measure_plain(2, scale, progress),
         "commands": lambda progress: commands.measure(1 if quick else 3, scale, progress),
         "key-memory": lambda progress: key_memory.measure(scale, progress),
         "pauses": lambda progress: pauses.measure(scale, progress),

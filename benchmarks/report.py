@@ -10,11 +10,12 @@ from pathlib import Path
 
 from benchmarks.figures import Row, Samples, Section
 
+BUILDS = {"compiled": "hot path compiled by mypyc (`make compiled`)", "plain": "plain Python"}
 WORDS = {True: "met", False: "**missed**", None: ""}
 
 
-def markdown(sections: Iterable[Section], command: str, when: str, load_before: float) -> str:
-    """The whole report. `load_before` is the machine's one-minute load when the run began."""
+def markdown(sections: Iterable[Section], command: str, when: str, load_before: float, build: str) -> str:
+    """The whole report. `load_before` is the machine's one-minute load when the run began, `build` our nodes' build."""
     parts = [
         "# Results",
         "",
@@ -22,6 +23,7 @@ def markdown(sections: Iterable[Section], command: str, when: str, load_before: 
         "with the same settings. Figures are medians; the spread (lowest to highest repetition) stands behind them.",
         "",
         *machine(),
+        f"| our build | {BUILDS[build]} |",
         f"| load before | {load_before:.1f} |",
     ]
     for section in sections:

@@ -9,8 +9,10 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
+import attrs
+
 from benchmarks.figures import Progress, Row, Samples, Section, at_least
-from tests.support.servers import KINDS, Kind, Server
+from tests.support.servers import BUILD_VARIABLE, KINDS, Kind, Server
 from tests.support.waiting import eventually
 
 CLIENTS = 50
@@ -25,6 +27,18 @@ REQUESTS = {1: 200_000, 16: 800_000}
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 Measured = dict[tuple[str, int, Kind], list[float]]
+
+
+def measure_plain(repetitions: int, scale: float, progress: Progress) -> Section:
+    """The same with the build that is not compiled, which promises nothing."""
+    compiled = os.environ.pop(BUILD_VARIABLE, None)
+    try:
+        section = measure(repetitions, scale, progress)
+    finally:
+        if compiled is not None:
+            os.environ[BUILD_VARIABLE] = compiled
+    rows = [attrs.evolve(row, target="", met=None) for row in section.rows]
+    return attrs.evolve(section, title=f"{section.title}, the plain build", rows=rows)
 
 
 def measure(repetitions: int, scale: float, progress: Progress) -> Section:

@@ -40,6 +40,8 @@ Directive = str | int | Sequence[str]
 Kind = Literal["ours", "real"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+BUILD_VARIABLE = "HASHSLOT_PACKAGE"
+"""Names the directory of another build of the package for our nodes to run, such as build/compiled."""
 REAL_TOOLS = ("redis-server", "redis-cli", "redis-benchmark")
 REAL_VERSION = "7.0."
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -323,10 +325,7 @@ class RealRedis(Server):
 
 
 class OurNode(Server):
-    """A node of this package, run by the interpreter that runs the tests.
-
-    HASHSLOT_PACKAGE names the directory of another build of it, such as build/compiled.
-    """
+    """A node of this package, run by the interpreter that runs the tests; of another build of it by BUILD_VARIABLE."""
 
     kind = "ours"
 
@@ -335,7 +334,7 @@ class OurNode(Server):
 
     def environment(self) -> dict[str, str]:
         # The node runs in a directory of its own; the package is found even where it is not installed.
-        package = str(Path(os.environ.get("HASHSLOT_PACKAGE", REPOSITORY)).resolve())
+        package = str(Path(os.environ.get(BUILD_VARIABLE, REPOSITORY)).resolve())
         path = os.environ.get("PYTHONPATH", "")
         return {**os.environ, "PYTHONPATH": f"{package}{os.pathsep}{path}" if path else package}
 
