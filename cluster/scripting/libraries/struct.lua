@@ -80,7 +80,7 @@ end
 
 -- How many bytes to skip before an element. Sizes that are no power of two are treated as if they were, as in Redis.
 local function padding(position, option, size)
-    if size == 0 or option == "c" then
+    if alignment == 1 or size == 0 or option == "c" then
         return 0
     elseif size > alignment then
         size = alignment
