@@ -20,6 +20,7 @@ HOT_PATH = [
     "cluster/commands/context.py",
     "cluster/commands/registry.py",
     "cluster/commands/strings.py",
+    "cluster/node/aof_loading.py",
     "cluster/node/client.py",
     "cluster/node/dispatch.py",
     "cluster/node/reactor.py",
