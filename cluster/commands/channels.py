@@ -70,6 +70,11 @@ def confirmation(client: Session, word: bytes, name: bytes | None, kind: Kind) -
     return proto.push([bulk(word), proto.bulk_or_null(name), integer(shown_count(client, kind))])
 
 
+def channel_matcher(pattern: bytes) -> Matcher:
+    """Whether a channel's name matches; unlike a key's, an empty one does not match ``*``."""
+    return bool if pattern == b"*" else compile_glob(pattern)
+
+
 class ChannelTable:
     """All subscriptions of one server."""
 
@@ -94,7 +99,7 @@ class ChannelTable:
         if name not in table:
             table[name] = {}
             if kind is Kind.PATTERN:
-                self._matchers[name] = compile_glob(name)
+                self._matchers[name] = channel_matcher(name)
             elif kind is Kind.SHARD:
                 self._slots.setdefault(key_slot(name), set()).add(name)
         table[name][client] = None

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cluster import clock, errors
-from cluster.commands.channels import Kind, Subscribers, confirmation
+from cluster.commands.channels import Kind, Subscribers, channel_matcher, confirmation
 from cluster.commands.context import Session
 from cluster.commands.keys import help_reply
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace.database import ReplicasOnly
-from cluster.keyspace.glob import compile_glob
 from cluster.resp.encode import EMPTY_ARRAY, array, bulk, bulk_array, integer
 
 # Subscribing ----------------------------------------------------------------------------------------------------
@@ -128,7 +127,7 @@ def _names(table: Iterable[bytes], argv: list[bytes]) -> bytes:
         raise CommandError(
             b"ERR unknown subcommand or wrong number of arguments for '%b'. Try PUBSUB HELP." % subcommand
         )
-    names = list(table) if len(argv) == 2 else list(filter(compile_glob(argv[2]), table))
+    names = list(table) if len(argv) == 2 else list(filter(channel_matcher(argv[2]), table))
     return bulk_array(names) if names else EMPTY_ARRAY
 
 

@@ -1,7 +1,8 @@
 """Glob patterns as Redis matches them (stringmatchlen in util.c), compiled once to a regular expression.
 
 ``*`` any bytes, ``?`` one byte, ``[a-c]`` and ``[^a-c]`` classes, ``\\`` takes the next byte as it is. An unterminated
-class ends with the pattern. Each star is an atomic, lazy group, so that no pattern can be exponential.
+class ends with the pattern. An empty name matches only the empty pattern, and ``*`` alone, which stands for everything.
+Each star is an atomic, lazy group, so that no pattern can be exponential.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def compile_glob(pattern: bytes, *, ignore_case: bool = False) -> Matcher:
     if not ignore_case and not any(byte in pattern for byte in b"*?[\\"):
         return lambda name: name == pattern
     flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
-    match = re.compile(_translate(pattern), flags).match
+    match = re.compile(rb"(?!\Z)" + _translate(pattern), flags).match
     return lambda name: match(name) is not None
 
 

@@ -399,7 +399,7 @@ class Dispatcher:
             raise self._rejected(
                 row,
                 b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
-                b"this context" % row.name.replace(b"|", b" "),
+                b"this context" % row.name,
             )
         queue_flags_all = [queued_row.flags for queued_row, _ in transaction.queue] if is_exec and transaction else []
         if not server.replication_state.serves_fresh_data and not server.settings.replica_serve_stale_data:
