@@ -22,7 +22,7 @@ def compile_glob(pattern: bytes, *, ignore_case: bool = False) -> Matcher:
     if not ignore_case and not any(byte in pattern for byte in b"*?[\\"):
         return lambda name: name == pattern
     flags = re.DOTALL | (re.IGNORECASE if ignore_case else 0)
-    match = re.compile(rb"(?!\Z)" + _translate(pattern), flags).match
+    match = re.compile((rb"(?!\Z)" if pattern else b"") + _translate(pattern), flags).match
     return lambda name: match(name) is not None
 
 
