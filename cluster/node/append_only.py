@@ -18,6 +18,7 @@ import trio
 
 from cluster.errors import ConfigError
 from cluster.persistence.aof import AofState, AppendOnlyFile
+from cluster.scripting.functions import Collection
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
@@ -51,7 +52,8 @@ class AofShell:
             return 0
 
         async def run() -> None:
-            done(await trio.to_thread.run_sync(sync))
+            with trio.CancelScope(shield=True):
+                done(await trio.to_thread.run_sync(sync))
 
         if self._server.exit_requested.is_set():
             done(sync())  # There will be no other turn.
@@ -59,10 +61,14 @@ class AofShell:
             self._server.nursery.start_soon(run)
 
     def in_background(self, work: Callable[[], None]) -> None:
+        async def run() -> None:
+            with trio.CancelScope(shield=True):  # Also at the end of the process: it must be done, if not waited for.
+                await trio.to_thread.run_sync(work)
+
         if self._server.exit_requested.is_set():
             work()
         else:
-            self._server.nursery.start_soon(trio.to_thread.run_sync, work)
+            self._server.nursery.start_soon(run)
 
     def note_latency(self, event: bytes, duration_us: int) -> None:
         self._server.latency.note(event, duration_us)
@@ -171,6 +177,7 @@ def _load_now(server: Server) -> bool:
         server.watches.database_emptied(database)
     server.tracking.all_keys_gone()
     server.keyspace.flush_all()
+    server.scripting.functions.replace_all(Collection())
     slices = load_slices(server)
     try:
         aof.folder.load()

@@ -557,8 +557,6 @@ class AppendOnlyFile:
 
     def rewrite_ended(self, child: ChildProcess, ended: ChildExit) -> None:
         """The child is gone: take its file, or note that there is none."""
-        from cluster.persistence.aof_rewrite import remove_temporary_files
-
         if ended.success:
             self._host.log("notice", "Background AOF rewrite terminated with success")
             began_us = clock.monotonic_us()
@@ -577,7 +575,7 @@ class AppendOnlyFile:
         else:
             self.rewrites.failed()
             self._host.log("warning", "Background AOF rewrite terminated with error")
-        self._host.in_background(partial(remove_temporary_files, self._settings.dir, child.pid))
+        self._remove_temporary_base(child.pid)
         if self.state is AofState.WAIT_REWRITE:
             self._drop_buffer()
             self._remove_temporary_incr()
@@ -653,6 +651,11 @@ class AppendOnlyFile:
         self._host.log("notice", f"Removing the temp incr aof file {name} in the background")
         self._remove_in_background([self.folder.path(name)])
 
+    def _remove_temporary_base(self, pid: int) -> None:
+        from cluster.persistence.aof_rewrite import temporary_names
+
+        self._remove_in_background([os.path.join(self._settings.dir, name) for name in temporary_names(pid)])
+
     def _remove_in_background(self, paths: list[str]) -> None:
         # Out of sight at once, or a file of the same name that comes next might go in its place; the space comes back
         # when the last descriptor is closed, which is what takes its time.
@@ -662,8 +665,6 @@ class AppendOnlyFile:
 
     def kill_rewrite(self) -> None:
         """End the child, because nobody needs its file, and wait until it is gone."""
-        from cluster.persistence.aof_rewrite import remove_temporary_files
-
         child = self._saver.child
         if child is None or child.kind is not ChildKind.AOF:
             return
@@ -671,7 +672,7 @@ class AppendOnlyFile:
         child.kill()
         child.wait()
         self._saver.poll()
-        self._host.in_background(partial(remove_temporary_files, self._settings.dir, child.pid))
+        self._remove_temporary_base(child.pid)
         self.rewrites.started_unix_s = -1
 
     # Periodic ---------------------------------------------------------------------------------------------------

@@ -172,15 +172,6 @@ def temporary_names(pid: int) -> tuple[str, str]:
     return f"temp-rewriteaof-{pid}.aof", f"temp-rewriteaof-bg-{pid}.aof"
 
 
-def remove_temporary_files(folder: str, pid: int) -> None:
-    """Remove what a process left of its rewrite."""
-    for name in temporary_names(pid):
-        try:
-            os.unlink(os.path.join(folder, name))
-        except OSError:
-            pass
-
-
 def rewrite_file(
     keyspace: Keyspace,
     folder: str,
