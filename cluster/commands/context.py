@@ -96,6 +96,7 @@ class Session:
         "in_exec",
         "is_master_link",
         "is_monitor",
+        "is_script",
         "last_active_ms",
         "last_command",
         "lib_name",
@@ -165,6 +166,8 @@ class Session:
         """The replica's record (cluster.replication.feed) once it sent PSYNC/SYNC; None for ordinary clients."""
         self.is_master_link = False
         self.is_monitor = False
+        self.is_script = False
+        """The session whose commands are those that scripts run."""
         self.subscriptions: Subscriptions | None = None
         """What it is subscribed to; None: to nothing."""
         self.tracking: Tracking | None = None
@@ -277,6 +280,8 @@ class ServerContext(ABC):
     """cluster.node.config.Config: get/set/rewrite of directives."""
     keyspace: Keyspace
     commands: CommandTable
+    scripting: Any
+    """cluster.node.script_host.Scripting: scripts, functions, and the one that runs."""
     acl: AccessControl
     """Users and what they may do; its ``check`` is the one question."""
     access: Any

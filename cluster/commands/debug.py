@@ -164,10 +164,15 @@ def _pause_cron(client: Session, arguments: list[bytes]) -> bytes:
 
 
 @subcommand(b"quicklist-packed-threshold", 1)
-@subcommand(b"set-disable-deny-scripts", 1)
 @subcommand(b"client-eviction", 0)
 def _accepted(client: Session, arguments: list[bytes]) -> bytes:
     """Switches for parts of Redis that have no counterpart here."""
+    return OK
+
+
+@subcommand(b"set-disable-deny-scripts", 1)
+def _set_disable_deny_scripts(client: Session, arguments: list[bytes]) -> bytes:
+    client.server.scripting.allows_all_commands = arguments[0] != b"0"
     return OK
 
 
@@ -252,7 +257,7 @@ def _reload(client: Session, arguments: list[bytes]) -> bytes:
     saving = client.server.saving
     if b"NOSAVE" not in options and not saving.save():
         raise CommandError(b"ERR")
-    if not saving.reload(flush=b"NOFLUSH" not in options, merge=b"MERGE" in options):
+    if not saving.reload(client, flush=b"NOFLUSH" not in options, merge=b"MERGE" in options):
         raise CommandError(b"ERR Error trying to load the RDB dump, check server logs")
     client.server.log.warning("DB reloaded by DEBUG RELOAD")
     return OK
@@ -261,7 +266,7 @@ def _reload(client: Session, arguments: list[bytes]) -> bytes:
 @subcommand(b"loadaof", 0)
 def _loadaof(client: Session, arguments: list[bytes]) -> bytes:
     server = client.server
-    if not server.aof_role.load_now():
+    if not server.aof_role.load_now(client):
         os._exit(1)  # There is neither the old data set any more nor a complete new one.
     server.log.warning("Append Only File loaded by DEBUG LOADAOF")
     return OK

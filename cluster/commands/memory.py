@@ -58,8 +58,8 @@ def memory_stats(client: Session, argv: list[bytes]) -> bytes:
         b"clients.normal": memory.clients,
         b"cluster.links": memory.cluster_links,
         b"aof.buffer": 0,
-        b"lua.caches": 0,
-        b"functions.caches": 0,
+        b"lua.caches": client.server.scripting.cached_bytes(),
+        b"functions.caches": client.server.scripting.library_bytes(),
     }
     for database in memory.databases:
         tables = {

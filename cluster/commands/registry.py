@@ -93,6 +93,8 @@ _HANDLER_MODULES: Final = (
     "cluster.commands.stream_reading",
     "cluster.commands.stream_info",
     "cluster.commands.transactions",
+    "cluster.commands.scripting",
+    "cluster.commands.functions",
     "cluster.commands.server",
     "cluster.commands.introspection",
     "cluster.commands.latency",

@@ -96,6 +96,8 @@ def shutdown(client: Session, argv: list[bytes]) -> bytes | None:
     if client.in_exec and not stopping.may_begin_in_transaction(b"now" in words):
         raise CommandError(b"ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client")
     save = True if b"save" in words else False if b"nosave" in words else None
+    if save is not False and client.server.scripting.is_busy:
+        raise CommandError(client.server.scripting.busy_text())
     if not stopping.begin_for(client, save=save, now=b"now" in words, force=b"force" in words):
         client.server.park(client, Parked("shutdown", None, lambda: None, lambda: stopping.forget(client)))
     return None

@@ -64,6 +64,8 @@ def _parse(client: Session, argv: list[bytes], *, is_group_read: bool) -> ReadRe
     while place <= last:
         word = argv[place].upper()
         if word == b"BLOCK" and place < last:
+            if client.is_script:
+                raise CommandError(b"ERR %b command is not allowed with BLOCK option from scripts" % argv[0])
             place += 1
             request.timeout_ms = _parse_timeout(argv[place])
         elif word == b"COUNT" and place < last:

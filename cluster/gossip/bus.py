@@ -61,7 +61,7 @@ class BusEngine(Protocol):
 class Connection:
     """The socket of one link, and what is still to be sent over it."""
 
-    __slots__ = ("chunks", "link", "scope", "sock", "unsent", "waits_for_room")
+    __slots__ = ("chunks", "decoder", "link", "scope", "sock", "unsent", "waits_for_room")
 
     def __init__(self, link: Link, sock: socket.socket | None = None) -> None:
         self.link = link
@@ -69,6 +69,7 @@ class Connection:
         """None while connecting, and after closing."""
         self.scope = trio.CancelScope()
         """Around the task that reads (and before that connects)."""
+        self.decoder = FrameDecoder()
         self.chunks: list[bytes] = []
         """Packets queued since the last write."""
         self.unsent = memoryview(b"")
@@ -271,7 +272,7 @@ class ClusterBus:
 
     async def _read_until_closed(self, connection: Connection) -> None:
         """Feed the engine with what a link brings, until it ends in one way or another."""
-        link, decoder = connection.link, FrameDecoder()
+        link, decoder = connection.link, connection.decoder
         with contextlib.suppress(trio.ClosedResourceError):
             while (sock := connection.sock) is not None:
                 await trio.lowlevel.wait_readable(sock)
@@ -313,6 +314,28 @@ class ClusterBus:
         self.before_sleep()
         return is_sound
 
+    def pump(self) -> None:
+        """Hear and answer what has arrived, without waiting: for a loop that a script holds up.
+
+        What ends a link, and ticks, are left to the tasks.
+        """
+        if self._nursery is None or not self._loaded.is_set():
+            return
+        for listener in self._listeners:
+            self._accept_ready(listener)
+        for connection in list(self._connections.values()):
+            sock = connection.sock
+            if sock is None:
+                continue
+            try:
+                chunk = sock.recv(READ_BYTES)
+            except OSError:
+                continue
+            if chunk and not self._receive(connection.link, connection.decoder, chunk):
+                self._close(connection.link)
+                self.perform(self._engine.link_closed(connection.link, clock.monotonic_ms()))
+                self.before_sleep()
+
     def _discard(self, item: Discarded) -> None:
         self._actions.log(item.level, item.text)
         if item.is_countable:
@@ -326,18 +349,22 @@ class ClusterBus:
     async def _accept_links(self, listener: socket.socket) -> None:
         while True:
             await trio.lowlevel.wait_readable(listener)
-            for _ in range(ACCEPTS_PER_WAKE_UP):
-                try:
-                    sock, address = listener.accept()
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    reason = os.strerror(error.errno or 0)
-                    self._actions.log(LogLevel.VERBOSE, f"Error accepting cluster node: {reason}")
-                    if error.errno in _OUT_OF_DESCRIPTORS:
-                        await trio.sleep(ACCEPT_RETRY_SECONDS)
-                    break
-                self._accepted(sock, str(address[0]), int(address[1]))
+            if self._accept_ready(listener) in _OUT_OF_DESCRIPTORS:
+                await trio.sleep(ACCEPT_RETRY_SECONDS)
+
+    def _accept_ready(self, listener: socket.socket) -> int | None:
+        """Accept who is waiting; the number of the error that ended it, if one did."""
+        for _ in range(ACCEPTS_PER_WAKE_UP):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                reason = os.strerror(error.errno or 0)
+                self._actions.log(LogLevel.VERBOSE, f"Error accepting cluster node: {reason}")
+                return error.errno
+            self._accepted(sock, str(address[0]), int(address[1]))
+        return None
 
     def _accepted(self, sock: socket.socket, peer_ip: str, peer_port: int) -> None:
         self._actions.log(LogLevel.VERBOSE, f"Accepting cluster node connection from {peer_ip}:{peer_port}")

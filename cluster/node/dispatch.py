@@ -34,6 +34,8 @@ _QUIET_WHEN_SUBSCRIBED = frozenset(
     {b"ping", b"subscribe", b"ssubscribe", b"unsubscribe", b"sunsubscribe", b"psubscribe", b"punsubscribe"}
     | {b"quit", b"reset"}
 )
+_NO_FLAGS = Flag(0)
+_RUNS_A_SCRIPT = frozenset({b"eval", b"eval_ro", b"evalsha", b"evalsha_ro", b"fcall", b"fcall_ro"})
 _TOUCHES_ARBITRARY_KEYS = frozenset({b"scan", b"randomkey"})
 _UNKNOWN_ARGUMENTS_BYTES = 128
 
@@ -117,7 +119,7 @@ class Dispatcher:
         server.statistics.commands += 1
         # Less than a millisecond is nowhere slow: see Server.plain and latency-monitor-threshold.
         if elapsed_ns > 1_000_000 and elapsed_ns >= server.slow_us * 1000:
-            self._note_slow(client, row, argv, elapsed_ns // 1000)
+            self.note_slow(client, row, argv, elapsed_ns // 1000)
 
     def _receive_any(self, client: Client, data: bytes) -> None:
         """:meth:`receive` for a client with something unusual about it."""
@@ -270,10 +272,10 @@ class Dispatcher:
                 if tracks_latency:
                     running.latencies[each_ns.bit_length()] += calls
                 if each_ns >= server.slow_us * 1000:
-                    self._note_slow(client, running, requests[index - 1], each_ns // 1000)
+                    self.note_slow(client, running, requests[index - 1], each_ns // 1000)
         return index
 
-    def _note_slow(self, client: Client, row: Command, shown: list[bytes], elapsed_us: int) -> None:
+    def note_slow(self, client: Client, row: Command, shown: list[bytes], elapsed_us: int) -> None:
         """A command lasted long enough for LATENCY, the slow log, or both."""
         server = self._server
         server.latency.note(b"fast-command" if row.flags & Flag.FAST else b"command", elapsed_us)
@@ -337,7 +339,7 @@ class Dispatcher:
         server.tracking.end_command(client)
         if server.keyspace.effects:
             self.end_unit()
-        if server.blocking.ready:
+        if server.blocking.ready and not server.scripting.is_busy:
             server.blocking.serve()
 
     def _refuse_at_gate(self, client: Client, refusal: CommandError) -> bytes:
@@ -370,12 +372,19 @@ class Dispatcher:
             return None
         flags = row.flags
         transaction = client.transaction
-        queued_flags = Flag(0)
+        queued_flags = _NO_FLAGS
         is_exec = row.name == b"exec"
-        if is_exec and transaction is not None:
-            for queued_row, _queued_argv in transaction.queue:
-                queued_flags |= queued_row.flags
-        is_write = row.is_write or bool(queued_flags & Flag.WRITE)
+        queue_flags_all: list[Flag] = []
+        is_write, may_replicate = row.is_write, row.is_may_replicate
+        if row.name in _RUNS_A_SCRIPT:
+            gates = server.scripting.gates_of(row, argv)
+            flags, is_write, may_replicate = gates.flags, gates.is_write, gates.may_replicate
+        elif is_exec and transaction is not None:
+            queue_flags_all = [self._flags_of(queued_row, queued_argv) for queued_row, queued_argv in transaction.queue]
+            for each in queue_flags_all:
+                queued_flags |= each
+            is_write = bool(queued_flags & Flag.WRITE)
+            may_replicate = bool(queued_flags & (Flag.WRITE | Flag.MAY_REPLICATE))
         obeys = client.is_master_link
 
         if not client.authenticated and not flags & Flag.NO_AUTH and server.requires_authentication():
@@ -384,7 +393,7 @@ class Dispatcher:
             raise self._rejected(row, b"ERR Command not allowed inside a transaction")
         self._check_permission(client, row, argv)
         self._redirect(client, row, argv, is_exec=is_exec)
-        server.check_memory(client, row, queued_flags)
+        server.check_memory(client, row, queued_flags if is_exec else flags)
         if server.tracking.clients:
             server.tracking.send_pending()  # Of evicted keys: before the reply, which may be about their successors.
             server.tracking.limit()
@@ -401,17 +410,17 @@ class Dispatcher:
                 b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
                 b"this context" % row.name,
             )
-        queue_flags_all = [queued_row.flags for queued_row, _ in transaction.queue] if is_exec and transaction else []
         if not server.replication_state.serves_fresh_data and not server.settings.replica_serve_stale_data:
             if not flags & Flag.STALE or any(not each & Flag.STALE for each in queue_flags_all):
                 raise self._rejected(row, errors.MASTERDOWN)
         if server.loading:
             if not flags & Flag.LOADING or any(not each & Flag.LOADING for each in queue_flags_all):
                 raise self._rejected(row, errors.LOADING)
+        if server.scripting.is_busy and not flags & Flag.ALLOW_BUSY:
+            raise self._rejected(row, server.scripting.busy_text())
         if client.replica is not None and flags & (Flag.WRITE | Flag.MAY_REPLICATE | Flag.READONLY):
             raise self._rejected(row, b"ERR Replica can't interact with the keyspace")
         if client.replica is None and not obeys:
-            may_replicate = row.is_may_replicate or bool(queued_flags & (Flag.WRITE | Flag.MAY_REPLICATE))
             if server.is_paused(may_replicate=may_replicate):
                 self._postpone(client, argv)
                 return None
@@ -420,6 +429,10 @@ class Dispatcher:
                 transaction.queue.append((row, argv))
             return QUEUED
         return self.run(client, row, argv)
+
+    def _flags_of(self, row: Command, argv: list[bytes]) -> Flag:
+        """The flags of a command, or of the script that it runs."""
+        return self._server.scripting.gates_of(row, argv).flags if row.name in _RUNS_A_SCRIPT else row.flags
 
     def _look_up(self, client: Client, argv: list[bytes]) -> Command | None:
         """The row that a request runs. Raises CommandError for what does not exist; None: the client was dropped."""
@@ -539,7 +552,7 @@ class Dispatcher:
         server.statistics.commands += 1
         shown, client.redacted = client.redacted or argv, None
         if elapsed_us >= server.slow_us:
-            self._note_slow(client, row, shown, elapsed_us)
+            self.note_slow(client, row, shown, elapsed_us)
         # Only now: the handler knows what is secret, and EXEC is shown behind what it ran.
         if server.monitors and not row.flags & (Flag.SKIP_MONITOR | Flag.ADMIN):
             server.feed_monitors(client, shown)

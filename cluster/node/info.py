@@ -110,19 +110,22 @@ def _memory(server: Server) -> Iterator[Field]:
     yield "allocator_resident", allocator.resident
     yield "total_system_memory", total
     yield "total_system_memory_human", human(total)
-    yield "used_memory_lua", 0
-    yield "used_memory_vm_eval", 0
-    yield "used_memory_lua_human", human(0)
-    yield "used_memory_scripts_eval", 0
-    yield "number_of_cached_scripts", 0
-    yield "number_of_functions", 0
-    yield "number_of_libraries", 0
-    yield "used_memory_vm_functions", 0
-    yield "used_memory_vm_total", 0
-    yield "used_memory_vm_total_human", human(0)
-    yield "used_memory_functions", 0
-    yield "used_memory_scripts", 0
-    yield "used_memory_scripts_human", human(0)
+    scripting = server.scripting
+    eval_vm, function_vm = scripting.eval_bytes(), scripting.functions.used_bytes()
+    scripts, libraries = scripting.cached_bytes(), scripting.library_bytes()
+    yield "used_memory_lua", eval_vm
+    yield "used_memory_vm_eval", eval_vm
+    yield "used_memory_lua_human", human(eval_vm)
+    yield "used_memory_scripts_eval", scripts
+    yield "number_of_cached_scripts", len(scripting.cache)
+    yield "number_of_functions", len(scripting.functions.current.functions)
+    yield "number_of_libraries", len(scripting.functions.current.libraries)
+    yield "used_memory_vm_functions", function_vm
+    yield "used_memory_vm_total", eval_vm + function_vm
+    yield "used_memory_vm_total_human", human(eval_vm + function_vm)
+    yield "used_memory_functions", libraries
+    yield "used_memory_scripts", scripts + libraries
+    yield "used_memory_scripts_human", human(scripts + libraries)
     yield "maxmemory", maximum
     yield "maxmemory_human", human(maximum)
     yield "maxmemory_policy", server.settings.maxmemory_policy

@@ -152,12 +152,28 @@ class Reactor:
         self.flush()
         return list(waiting)
 
+    def pump(self, busy: Client) -> None:
+        """Serve whoever is ready while the command of ``busy``, whose bytes must wait, still runs."""
+        was_in_pass = self._in_pass
+        events = []
+        for fd, mask in self._poller.poll(0, EVENTS_MAX):
+            if self._clients.get(fd) is not busy:
+                events.append((fd, mask))
+            elif mask & WRITE:
+                events.append((fd, WRITE))
+        if events:
+            self._run_pass(events)
+        elif self._to_write:
+            self.flush()
+        self._in_pass = was_in_pass
+
     def _read_big_value(self, client: Client) -> int:
         """Go on reading a value that has begun, as far as it is there; returns how many bytes that were.
 
         What does not fit the kernel's window comes up as it is read, so one read would seldom bring all.
         """
         received = 0
+        client.large_value_bytes = max(client.large_value_bytes, client.parser.missing_bulk_bytes)
         while not client.closed and client.parser.missing_bulk_bytes and received < READ_BYTES_MAX:
             try:
                 data = client.receive_bytes(min(client.parser.missing_bulk_bytes, READ_BYTES_MAX))
@@ -173,7 +189,6 @@ class Reactor:
         if client.out and not client.write_scheduled:
             client.write_scheduled = True
             self._to_write.append(client)
-        client.large_value_bytes = max(client.large_value_bytes, client.parser.missing_bulk_bytes)
         return received
 
     # Writing ------------------------------------------------------------------------------------------------

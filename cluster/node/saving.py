@@ -25,9 +25,11 @@ from cluster.persistence.saver import Saver
 from cluster.persistence.snapshot import KeyspaceSink, load_file
 from cluster.replication.host import SaveInfo
 from cluster.replication.replica import RdbRequirement, Replica
+from cluster.scripting.functions import Collection, LibraryError
 
 if TYPE_CHECKING:
     from cluster.keyspace.database import Keyspace
+    from cluster.node.client import Client
     from cluster.node.server import Server
 
 RELAY_BYTES_MAX = 8 << 20
@@ -75,6 +77,7 @@ class Saving:
             child_log=self._log_of_child,
             memory_bytes=server.memory.used_bytes,
             place=self._place,
+            functions=server.scripting.functions.sources,
             last_save_unix_s=clock.unix_ms() // 1000,
         )
         self.progress: Loading | None = None
@@ -137,6 +140,7 @@ class Saving:
         child = self.saver.child
         if child is not None:
             self._server.latency.note(b"fork", child.fork_us)
+            self._server.oom_score.adjust_child(child.pid)
             self._server.nursery.start_soon(self._watch_child, child)
 
     async def _watch_child(self, child: ChildProcess) -> None:
@@ -198,6 +202,9 @@ class Saving:
         options = self.saver.options(
             _Place(info.replid, info.offset, info.stream_database),
             include_keys=RdbRequirement.EXCLUDE_DATA not in requirement,
+            functions=()
+            if RdbRequirement.EXCLUDE_FUNCTIONS in requirement
+            else self._server.scripting.functions.sources(),
         )
         child = self.saver.start_stream(options)
         if child is None:
@@ -308,30 +315,69 @@ class Saving:
         self._server.loading = self._server.keyspace.loading = False
         self._server.refresh_plain()
 
-    def sink(self, keyspace: Keyspace, *, allow_duplicates: bool = False) -> KeyspaceSink:
-        """What takes in the content of a snapshot."""
-        return KeyspaceSink(keyspace, self._log, allow_duplicates=allow_duplicates)
+    def sink(
+        self, keyspace: Keyspace, *, allow_duplicates: bool = False, libraries: Collection | None = None
+    ) -> KeyspaceSink:
+        """What takes in the content of a snapshot: keys, and function libraries beside those there are."""
+        functions = self._server.scripting.functions
 
-    def reload(self, *, flush: bool, merge: bool) -> bool:
-        """DEBUG RELOAD: load the snapshot file here and now, into the emptied (or the present) keyspace."""
+        def load_library(source: bytes) -> None:
+            try:
+                functions.load(source, replace=allow_duplicates, into=libraries)
+            except LibraryError as problem:
+                text = problem.message.decode("utf-8", "backslashreplace")
+                self._server.log.warning(f"Failed loading library, {text}")
+                raise RdbError(f"Failed loading library, {text}") from None
+
+        return KeyspaceSink(
+            keyspace,
+            self._log,
+            allow_duplicates=allow_duplicates,
+            on_function=load_library,
+            on_usage=self._server.memory_limit.usage_taker(),
+        )
+
+    def reload(self, client: Client, *, flush: bool, merge: bool) -> bool:
+        """DEBUG RELOAD: load the snapshot file here and now, into the emptied (or the present) keyspace.
+
+        Meanwhile others are told LOADING; what ``client``, who asked for it, says next has to wait.
+        """
         server = self._server
         if flush:
             server.tracking.all_keys_gone()
             server.keyspace.flush_all()
+            server.scripting.functions.replace_all(Collection())
         sink = self.sink(server.keyspace, allow_duplicates=merge)
         policy = LoadPolicy(
             verify_checksum=server.settings.rdbchecksum and not server.skip_checksum_validation,
             drop_expired_before_ms=None if server.replication_state.is_replica else clock.unix_ms(),
             database_count=len(server.keyspace.databases),
         )
+        loaded_keys = 0
         try:
+            progress = self.begin_loading(os.path.getsize(self._path()))
             for parser in load_file(self._path(), sink, policy, clock.unix_ms() // 1000):
+                progress.loaded_bytes = parser.offset
+                self.rest_in_load(parser.counts.keys_loaded - loaded_keys, client)
+                loaded_keys = parser.counts.keys_loaded
                 self.last_load_keys = parser.counts.keys_loaded
                 self.last_load_keys_expired = parser.counts.keys_expired
         except (OSError, RdbError) as failure:
             server.log.warning(str(failure))
             return False
+        finally:
+            self.end_loading()
         return True
+
+    def rest_in_load(self, count: int, client: Client) -> None:
+        """Within a load that stands in for a command of ``client``: serve the others, after so many keys or commands.
+
+        key-load-delay is heeded, too.
+        """
+        delay_s = self._delay_s(count)
+        if delay_s:
+            clock.stand_still(delay_s)
+        self._server.reactor.pump(client)
 
     def _path(self) -> str:
         return os.path.join(self._server.settings.dir, self._server.settings.dbfilename)
@@ -381,8 +427,11 @@ class Saving:
 
     async def delay_load(self, keys: int) -> None:
         """Let others have a turn; longer by key-load-delay (µs a key; negative: µs per so many keys), a test aid."""
+        await trio.sleep(self._delay_s(keys))
+
+    def _delay_s(self, keys: int) -> float:
         delay = self._server.settings.key_load_delay
-        await trio.sleep(max(keys * delay, keys / -delay) / 1e6 if delay else 0)
+        return max(keys * delay, keys / -delay) / 1e6 if delay else 0.0
 
     def _restore_history(self, parser: RdbParser) -> None:
         """Take up the replication history that the snapshot names."""

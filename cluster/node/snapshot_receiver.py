@@ -23,6 +23,7 @@ from cluster.errors import RdbError
 from cluster.keyspace.database import Keyspace
 from cluster.persistence.rdb_reader import LoadPolicy, Progress, RdbParser
 from cluster.persistence.snapshot import KeyspaceSink, load_file, sync_folder
+from cluster.scripting.functions import Collection
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
@@ -166,6 +167,8 @@ class DirectReceiver:
         self._swap = swap
         self._same_history = same_history
         self._keyspace = server.keyspace
+        self._libraries: Collection | None = None
+        """Where libraries wait for the swap; None: they are added to those in use, of which there are none."""
         self._parser: RdbParser | None = None
 
     async def begin(self, size_bytes: int | None) -> None:
@@ -173,13 +176,16 @@ class DirectReceiver:
         _stop_saving(server, to_disk=False)
         if self._swap:
             self._keyspace = Keyspace(len(server.keyspace.databases))
+            self._libraries = Collection()
         else:
             server.replication.attach_to_new_history()
             server.log.notice("MASTER <-> REPLICA sync: Flushing old data")
             _clear(server)
         server.log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
         server.saving.begin_loading(size_bytes or 0, is_async=self._swap and self._same_history)
-        self._parser = RdbParser(_sink(server, self._keyspace), _policy(server), clock.unix_ms() // 1000)
+        self._parser = RdbParser(
+            _sink(server, self._keyspace, self._libraries), _policy(server), clock.unix_ms() // 1000
+        )
 
     async def write(self, data: bytes) -> None:
         assert self._parser is not None
@@ -221,7 +227,10 @@ class DirectReceiver:
             for ours, new in zip(server.keyspace.databases, self._keyspace.databases, strict=True):
                 server.watches.database_emptied(ours, new)
                 ours.swap_contents(new)
+            server.memory_limit.data_replaced()
             server.tracking.all_keys_gone()
+            if self._libraries is not None:
+                server.scripting.functions.replace_all(self._libraries)
             server.log.notice("MASTER <-> REPLICA sync: Discarding old DB in background")
         server.keyspace.dirty += 1  # The data changed, and unlike a file this is saved nowhere.
         self._parser = None
@@ -271,6 +280,7 @@ def _clear(server: Server) -> None:
         server.watches.database_emptied(database)
     server.tracking.all_keys_gone()
     server.keyspace.flush_all()
+    server.scripting.functions.replace_all(Collection())
 
 
 def _policy(server: Server) -> LoadPolicy:
@@ -278,8 +288,8 @@ def _policy(server: Server) -> LoadPolicy:
     return LoadPolicy(verify_checksum=server.settings.rdbchecksum, database_count=len(server.keyspace.databases))
 
 
-def _sink(server: Server, keyspace: Keyspace) -> KeyspaceSink:
-    return server.saving.sink(keyspace)
+def _sink(server: Server, keyspace: Keyspace, libraries: Collection | None = None) -> KeyspaceSink:
+    return server.saving.sink(keyspace, libraries=libraries)
 
 
 def _slice(server: Server) -> tuple[int, float]:

@@ -29,10 +29,11 @@ def dump(value: Any, *, compress: bool = True) -> bytes:
     """The payload of ``value``, as DUMP answers it and MIGRATE sends it."""
     code, pieces = encode_value(value, compress_up_to=COMPRESS_MAX_BYTES if compress else 0)
     body = b"".join((bytes((code,)), *pieces, RDB_VERSION.to_bytes(2, "little")))
-    return body + _checksum(body).to_bytes(8, "little")
+    return body + checksum(body).to_bytes(8, "little")
 
 
-def _checksum(body: bytes | memoryview) -> int:
+def checksum(body: bytes | memoryview) -> int:
+    """The CRC64 of a payload up to itself."""
     return crc64(body) if len(body) <= _SMALL_BYTES else bulk_crc64()(body, 0)
 
 
@@ -44,7 +45,7 @@ def verify(payload: bytes, *, check_crc: bool = True) -> None:
         raise RdbError(WRONG_VERSION_OR_CHECKSUM)
     if check_crc:
         with memoryview(payload) as view:
-            if _checksum(view[:-8]) != int.from_bytes(payload[-8:], "little"):
+            if checksum(view[:-8]) != int.from_bytes(payload[-8:], "little"):
                 raise RdbError(WRONG_VERSION_OR_CHECKSUM)
 
 

@@ -11,12 +11,13 @@ Units       ``*_unix_s`` seconds since 1970, as LASTSAVE and INFO report them; s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import attrs
 
 from cluster import clock
+from cluster.keyspace.access import saved_usage
 from cluster.keyspace.database import Keyspace
 from cluster.persistence.child import ChildExit, ChildKind, ChildProcess, ChildReporter, fork_child
 from cluster.persistence.snapshot import Log, SnapshotOptions, StreamPlace, remove_temp_file, save_file, write_snapshot
@@ -39,6 +40,8 @@ class Saver:
     """The memory in use, which a snapshot mentions."""
     place: Callable[[], StreamPlace | None]
     """Where in the replication stream the server is now; None: nowhere that a reader could use."""
+    functions: Callable[[], Sequence[bytes]] = tuple
+    """The sources of the function libraries, which belong to every snapshot."""
 
     child: ChildProcess | None = None
     last_save_unix_s: int = 0
@@ -77,6 +80,8 @@ class Saver:
                 key_save_delay_us=settings.rdb_key_save_delay,
                 used_memory_bytes=self.memory_bytes(),
                 place=place,
+                functions=self.functions(),
+                usage=saved_usage(settings.maxmemory_policy),
             ),
             **changes,
         )

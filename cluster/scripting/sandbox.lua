@@ -93,13 +93,15 @@ local function culprit(level)
         level = level + 1
         info = getinfo(level, "Sl")
     end
-    while info and native[info.source] do
+    local passed_ours = false
+    while info and (native[info.source] or passed_ours and info.what == "tail") do
+        passed_ours = true
         level = level + 1
         info = getinfo(level, "Sl")
-        while info and info.what == "tail" do
-            level = level + 1
-            info = getinfo(level, "Sl")
-        end
+    end
+    -- A script that ends with a call of ours has left the stack.
+    if passed_ours and info and info.what == "C" then
+        return nil
     end
     return info
 end
@@ -127,7 +129,7 @@ end
 
 -- Interruptions --------------------------------------------------------------------------------------------------
 
-local each_line = false
+local each_line, is_calming = false, false
 -- What an interruption may end with: nothing is allocated when memory is what has run out.
 local endings = {
     function() return { err = "ERR Script killed by user with SCRIPT KILL..." } end,
@@ -137,7 +139,7 @@ local endings = {
 
 -- Once a script is to end, every line ends it: pcall cannot save it.
 local function hook()
-    local ending = interrupt()
+    local ending = not is_calming and interrupt()
     if ending then
         each_line = true
         sethook(hook, "l")
@@ -146,8 +148,8 @@ local function hook()
 end
 
 local function calm_hook()
-    each_line = false
     sethook(hook, "", HOOK_INSTRUCTIONS)
+    each_line, is_calming = false, false
 end
 
 -- The base library as scripts see it ----------------------------------------------------------------------------------
@@ -198,19 +200,21 @@ function base.rawget(...)
     return rawget(...)
 end
 
--- `change` but for read-only tables.
-local function unless_read_only(change)
-    return function(...)
-        local target = ...
-        if target ~= nil and hidden[target] then
-            error(READ_ONLY, 0)
-        end
-        return change(...)
+local function refuse_read_only(target)
+    if hidden[target] then
+        error(READ_ONLY, 0)
     end
 end
 
-base.rawset = unless_read_only(rawset)
-base.setmetatable = unless_read_only(setmetatable)
+function base.rawset(...)
+    refuse_read_only((...))
+    return rawset(...)
+end
+
+function base.setmetatable(...)
+    refuse_read_only((...))
+    return setmetatable(...)
+end
 
 local string_metatable = getmetatable("")
 
@@ -407,31 +411,54 @@ end
 
 local strings = copy(string)
 
--- `search` but for patterns that the C stack could not hold.
-local function unless_huge(search)
-    return function(...)
-        local _, pattern = ...
-        if type(pattern) == "string" and #pattern > PATTERN_BYTES_MAX then
-            error("pattern too complex", 2)
-        end
-        return search(...)
+-- Patterns that the C stack could not hold.
+local function refuse_huge(_, pattern)
+    if type(pattern) == "string" and #pattern > PATTERN_BYTES_MAX then
+        error("pattern too complex", 3)
     end
 end
 
 function strings.find(...)
-    local _, pattern, _, is_plain = ...
-    if type(pattern) == "string" and #pattern > PATTERN_BYTES_MAX and not is_plain then
-        error("pattern too complex", 2)
+    if not select(4, ...) then
+        refuse_huge(...)
     end
     return find(...)
 end
 
-strings.match, strings.gsub = unless_huge(match), unless_huge(gsub)
-strings.gmatch, strings.gfind = unless_huge(gmatch), unless_huge(gmatch)
+function strings.match(...)
+    refuse_huge(...)
+    return match(...)
+end
+
+function strings.gmatch(...)
+    refuse_huge(...)
+    return gmatch(...)
+end
+
+function strings.gsub(...)
+    refuse_huge(...)
+    return gsub(...)
+end
+
+strings.gfind = strings.gmatch
 string_metatable.__index = strings
 
 local tables = copy(table)
-tables.insert, tables.remove, tables.sort = unless_read_only(insert), unless_read_only(remove), unless_read_only(sort)
+
+function tables.insert(...)
+    refuse_read_only((...))
+    return insert(...)
+end
+
+function tables.remove(...)
+    refuse_read_only((...))
+    return remove(...)
+end
+
+function tables.sort(...)
+    refuse_read_only((...))
+    return sort(...)
+end
 
 local coroutines = copy(coroutine)
 
@@ -639,7 +666,7 @@ local add_value
 
 local function add_error(failure)
     local text = until_nul(failure.err)
-    text = one_line((gsub(gsub(text, "[\r\n]+$", ""), "^[\r\n]+", "")))
+    text = one_line((gsub(text, "[\r\n]+$", "")))
     count_error(text, rawget(failure, "ignore_error_stats_update") == true)
     add("-" .. text .. "\r\n")
 end
@@ -804,11 +831,11 @@ local function outcome(done, value)
         value = presentable(value)
         return 3, type(value) == "string" and value or "execution failure"
     end
-    local text, source, line = value.err, value.source, value.line
+    local text, source, line = rawget(value, "err"), rawget(value, "source"), rawget(value, "line")
     text = (type(text) == "string" or type(text) == "number") and tostring(text) or nil
     source = (type(source) == "string" or type(source) == "number") and tostring(source) or nil
     line = (type(line) == "string" or type(line) == "number") and tostring(line) or nil
-    return 2, text, source, line, value.ignore_error_stats_update == true
+    return 2, text, source, line, rawget(value, "ignore_error_stats_update") == true
 end
 
 local function split(key_count, all, size)
@@ -832,14 +859,14 @@ end
 local function evaluate(chunk, key_count, all, size)
     globals.KEYS, globals.ARGV = split(key_count, all, size)
     is_running = true
-    local done, value = xpcall(chunk, describe) if each_line then calm_hook() end
+    local done, value = xpcall(chunk, describe) if each_line then is_calming = true calm_hook() end
     return outcome(done, value)
 end
 
 local function call_function(callback, key_count, all, size)
     local keys, arguments = split(key_count, all, size)
     is_running = true
-    local done, value = xpcall(function() return callback(keys, arguments) end, describe) if each_line then calm_hook() end
+    local done, value = xpcall(function() return callback(keys, arguments) end, describe) if each_line then is_calming = true calm_hook() end
     return outcome(done, value)
 end
 
@@ -852,7 +879,7 @@ end
 -- Runs the body of a library, which registers functions: true, or false and the text of the error.
 local function load_library(chunk)
     environment_metatable.__index = library_globals
-    local done, failure = pcall(chunk) if each_line then calm_hook() end
+    local done, failure = pcall(chunk) if each_line then is_calming = true calm_hook() end
     environment_metatable.__index = globals
     if collection_changed then
         restore_collection()
@@ -864,7 +891,7 @@ local function load_library(chunk)
     if type(failure) == "string" then
         return false, "ERR " .. failure
     end
-    local text = type(failure) == "table" and failure.err
+    local text = type(failure) == "table" and rawget(failure, "err")
     return false, type(text) == "string" and text or "(null)"
 end
 
@@ -872,7 +899,16 @@ local function adopt(chunk)
     return setfenv(chunk, environment)
 end
 
+-- As many new tables.
+local function many_tables(size)
+    local made = {}
+    for index = 1, size do
+        made[index] = {}
+    end
+    return unpack(made)
+end
+
 calm_hook()
 
-return { adopt = adopt, calm_hook = calm_hook, load_library = load_library, random_state = random_state,
+return { many_tables = many_tables, adopt = adopt, calm_hook = calm_hook, load_library = load_library, random_state = random_state,
     run = run, run_with = run_with, set_random_state = set_random_state }
