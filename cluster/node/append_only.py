@@ -21,6 +21,7 @@ from cluster.persistence.aof import AofState, AppendOnlyFile
 from cluster.scripting.functions import Collection
 
 if TYPE_CHECKING:
+    from cluster.node.client import Client
     from cluster.node.server import Server
 
 RESTART_ATTEMPTS = 10
@@ -103,9 +104,12 @@ class AofRole:
         elif wanted and self._aof.state is AofState.OFF and not self._aof.start():
             raise ConfigError("Unable to turn on AOF. Check server logs.")
 
-    def load_now(self) -> bool:
-        """DEBUG LOADAOF: replace the data set by that of the files, here and now; False when that failed."""
-        return _load_now(self._server)
+    def load_now(self, client: Client) -> bool:
+        """DEBUG LOADAOF: replace the data set by that of the files, here and now; False when that failed.
+
+        Meanwhile others are told LOADING; what ``client``, who asked for it, says next has to wait.
+        """
+        return _load_now(self._server, client)
 
     def data_set_is_replaced(self) -> None:
         """Our master's snapshot is about to take the place of our data."""
@@ -167,7 +171,7 @@ async def load_at_start(server: Server) -> bool:
     return True
 
 
-def _load_now(server: Server) -> bool:
+def _load_now(server: Server, client: Client) -> bool:
     from cluster.node.aof_loading import LoadResult, load_slices
 
     aof = server.aof
@@ -183,7 +187,7 @@ def _load_now(server: Server) -> bool:
         aof.folder.load()
         aof.remove_history()
         while True:
-            next(slices)
+            server.saving.rest_in_load(next(slices), client)
     except StopIteration as end:
         succeeded = end.value in (LoadResult.OK, LoadResult.TRUNCATED, LoadResult.EMPTY)
     except ConfigError as refusal:
