@@ -18,6 +18,11 @@ STEP_MAX: Final = 26
 LATITUDE_MAX: Final = 85.05112878
 """Of EPSG:900913, which cannot show the poles."""
 LONGITUDE_MAX: Final = 180.0
+_WEST, _WIDTH = -LONGITUDE_MAX, 2 * LONGITUDE_MAX
+_SOUTH, _HEIGHT = -LATITUDE_MAX, 2 * LATITUDE_MAX
+_SIZE_MAX: Final = 1 << STEP_MAX
+_SCORES: Final = 1 << 2 * STEP_MAX
+"""Scores below this are places; others have more bits than are used."""
 
 _EARTH_RADIUS_M: Final = 6372797.560856
 _MERCATOR_MAX_M: Final = 20037726.37
@@ -26,20 +31,14 @@ _MASK_32: Final = (1 << 32) - 1
 _MASK_64: Final = (1 << 64) - 1
 _EVEN_BITS: Final = 0x5555555555555555
 _ODD_BITS: Final = 0xAAAAAAAAAAAAAAAA
-_SPREADING: Final = (
-    (16, 0x0000FFFF0000FFFF),
-    (8, 0x00FF00FF00FF00FF),
-    (4, 0x0F0F0F0F0F0F0F0F),
-    (2, 0x3333333333333333),
-    (1, 0x5555555555555555),
-)
-_GATHERING: Final = (
-    (1, 0x3333333333333333),
-    (2, 0x0F0F0F0F0F0F0F0F),
-    (4, 0x00FF00FF00FF00FF),
-    (8, 0x0000FFFF0000FFFF),
-    (16, 0x00000000FFFFFFFF),
-)
+_PAIRED_1, _PAIRED_2, _PAIRED_4, _PAIRED_8, _PAIRED_16, _PAIRED_32 = (
+    mask | mask << 64
+    for mask in (
+        0x5555555555555555, 0x3333333333333333, 0x0F0F0F0F0F0F0F0F, 0x00FF00FF00FF00FF, 0x0000FFFF0000FFFF,
+        0x00000000FFFFFFFF,
+    )
+)  # fmt: skip
+"""Groups of so many bits with gaps as wide, in each half of a number of 128 bits: two coordinates go at once."""
 _ALPHABET: Final = b"0123456789bcdefghjkmnpqrstuvwxyz"
 
 
@@ -85,26 +84,33 @@ class Shape(NamedTuple):
 # Hashes ---------------------------------------------------------------------------------------------------------
 
 
-def _spread(number: int) -> int:
-    """The bits of a number in the even bits of another."""
-    for shift, mask in _SPREADING:
-        number = (number | number << shift) & mask
-    return number
+def _interleave(even: int, odd: int) -> int:
+    """A number with the bits of one in its even bits, and of the other in its odd bits."""
+    both = even | odd << 64
+    both = (both | both << 16) & _PAIRED_16
+    both = (both | both << 8) & _PAIRED_8
+    both = (both | both << 4) & _PAIRED_4
+    both = (both | both << 2) & _PAIRED_2
+    both = (both | both << 1) & _PAIRED_1
+    return (both & _MASK_64) | both >> 64 << 1
 
 
-def _gather(number: int) -> int:
-    """The even bits of a number, together."""
-    number &= _EVEN_BITS
-    for shift, mask in _GATHERING:
-        number = (number | number >> shift) & mask
-    return number
+def _deinterleave(bits: int) -> tuple[int, int]:
+    """The even bits of a number, and its odd bits."""
+    both = (bits & _EVEN_BITS) | (bits >> 1 & _EVEN_BITS) << 64
+    both = (both | both >> 1) & _PAIRED_2
+    both = (both | both >> 2) & _PAIRED_4
+    both = (both | both >> 4) & _PAIRED_8
+    both = (both | both >> 8) & _PAIRED_16
+    both = (both | both >> 16) & _PAIRED_32
+    return both & _MASK_32, both >> 64
 
 
 def encode(longitude: float, latitude: float, step: int, latitude_max: float = LATITUDE_MAX) -> Hash:
     """The square that holds a place, on a map that reaches to ``latitude_max`` north and south."""
     latitude_offset = (latitude + latitude_max) / (2 * latitude_max) * (1 << step)
     longitude_offset = (longitude + LONGITUDE_MAX) / (2 * LONGITUDE_MAX) * (1 << step)
-    return Hash(_spread(int(latitude_offset)) | _spread(int(longitude_offset)) << 1, step)
+    return Hash(_interleave(int(latitude_offset), int(longitude_offset)), step)
 
 
 def score_of(longitude: float, latitude: float) -> int:
@@ -114,19 +120,29 @@ def score_of(longitude: float, latitude: float) -> int:
 
 def area_of(square: Hash) -> Area:
     """The sides of a square."""
-    latitude, longitude = _gather(square.bits), _gather(square.bits >> 1)
+    latitude, longitude = _deinterleave(square.bits)
     size = 1 << square.step
-    south, width, height = -LATITUDE_MAX, 2 * LONGITUDE_MAX, 2 * LATITUDE_MAX
     return Area(
-        west=-LONGITUDE_MAX + longitude / size * width,
-        east=-LONGITUDE_MAX + ((longitude + 1) & _MASK_32) / size * width,
-        south=south + latitude / size * height,
-        north=south + ((latitude + 1) & _MASK_32) / size * height,
+        west=_WEST + longitude / size * _WIDTH,
+        east=_WEST + ((longitude + 1) & _MASK_32) / size * _WIDTH,
+        south=_SOUTH + latitude / size * _HEIGHT,
+        north=_SOUTH + ((latitude + 1) & _MASK_32) / size * _HEIGHT,
     )
 
 
 def place_of(score: float) -> tuple[float, float]:
     """Longitude and latitude of the middle of the square that a score stands for, whatever the score is."""
+    if not 0 <= score < _SCORES:
+        return _place_of_no_place(score)
+    # What area_of computes, for the search that asks this of every candidate.
+    latitude, longitude = _deinterleave(int(score))
+    return (
+        (_WEST + longitude / _SIZE_MAX * _WIDTH + (_WEST + (longitude + 1) / _SIZE_MAX * _WIDTH)) / 2,
+        (_SOUTH + latitude / _SIZE_MAX * _HEIGHT + (_SOUTH + (latitude + 1) / _SIZE_MAX * _HEIGHT)) / 2,
+    )
+
+
+def _place_of_no_place(score: float) -> tuple[float, float]:
     area = area_of(Hash(_to_uint64(score), STEP_MAX))
     longitude = (area.west + area.east) / 2
     latitude = (area.south + area.north) / 2

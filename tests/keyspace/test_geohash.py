@@ -35,6 +35,18 @@ def test_a_place_is_where_it_was_up_to_its_square(longitude: float, latitude: fl
     assert abs(found[0] - longitude) <= 360 / (1 << 26) and abs(found[1] - latitude) <= 2 * LATITUDE_MAX / (1 << 26)
 
 
+@given(score=st.one_of(st.integers(0, (1 << 53) - 1), st.integers(0, 1 << 20).map(lambda low: (1 << 52) - 1 - low)))
+def test_the_short_way_to_a_place_is_exact(score: int) -> None:
+    assert geohash.place_of(float(score)) == geohash._place_of_no_place(float(score))
+
+
+@given(even=st.integers(0, (1 << 32) - 1), odd=st.integers(0, (1 << 32) - 1))
+def test_interleaving(even: int, odd: int) -> None:
+    bits = geohash._interleave(even, odd)
+    text = f"{bits:064b}"
+    assert (int(text[1::2], 2), int(text[::2], 2)) == (even, odd) == geohash._deinterleave(bits)
+
+
 @given(longitude=st.floats(-179, 179), latitude=st.floats(-84, 84), step=st.integers(1, 26))
 def test_a_square_holds_its_places_and_its_scores(longitude: float, latitude: float, step: int) -> None:
     square = geohash.encode(longitude, latitude, step)
