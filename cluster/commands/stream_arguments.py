@@ -6,7 +6,7 @@ streamReplyWithRange in t_stream.c of Redis 7.0.15; string2ull in util.c.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
@@ -22,6 +22,8 @@ from cluster.resp.encode import bulk, bulk_array
 _INVALID_ID: Final = b"ERR Invalid stream ID specified as stream command argument"
 _ID_TEXT_BYTES_MAX: Final = 127
 _SPACES: Final = b" \t\n\v\f\r"
+_TEMPLATE_PAYS: Final = 2
+"""For more entries than that a template of them is made first."""
 
 
 def checked_stream(value: object) -> StreamValue | None:
@@ -215,17 +217,33 @@ def id_reply(entry_id: StreamId) -> bytes:
     return bulk(id_text(entry_id))
 
 
-def encode_entries(node: StreamNode, positions: Iterable[int]) -> list[bytes]:
+def encode_entries(node: StreamNode, positions: Sequence[int]) -> list[bytes]:
     """Entries of one node: each an array of its id and an array of its fields and values."""
     rows = node.rows()
     base = node.master_id >> 64
-    pairs_of = node.pairs_of
+    template = _entry_template(node.fields) if len(positions) > _TEMPLATE_PAYS else None
     encoded = []
     for position in positions:
         row = rows[position]
         text = b"%d-%d" % (base + row[0], row[1])
-        encoded.append(b"*2\r\n$%d\r\n%b\r\n%b" % (len(text), text, bulk_array(pairs_of(row))))
+        if template is None or row[2] is None:
+            encoded.append(b"*2\r\n$%d\r\n%b\r\n%b" % (len(text), text, bulk_array(node.pairs_of(row))))
+        elif len(row) == 3:
+            encoded.append(template % (len(text), text, len(row[2]), row[2]))
+        else:
+            parts = [len(text), text]
+            for value in row[2:]:
+                parts += (len(value), value)
+            encoded.append(template % tuple(parts))
     return encoded
+
+
+def _entry_template(fields: list[bytes]) -> bytes | None:
+    """An entry with these fields, where its id and its values with their lengths are to be put; None without fields."""
+    if not fields:
+        return None
+    names = [b"$%d\r\n%b\r\n$%%d\r\n%%b\r\n" % (len(field), field.replace(b"%", b"%%")) for field in fields]
+    return b"*2\r\n$%%d\r\n%%b\r\n*%d\r\n%b" % (2 * len(fields), b"".join(names))
 
 
 def encode_range(

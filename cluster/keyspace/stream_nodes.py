@@ -220,6 +220,18 @@ class StreamNode:
         dead = self.dead
         return positions if dead is None else [place for place in positions if not dead[place]]
 
+    def first_live(self, most: int) -> Sequence[int]:
+        """The positions of the first live entries, up to ``most``."""
+        dead = self.dead
+        if dead is None:
+            return range(min(most, self.count))
+        positions: list[int] = []
+        position = dead.find(0)
+        while position >= 0 and len(positions) < most:
+            positions.append(position)
+            position = dead.find(0, position + 1)
+        return positions
+
     def _id_of(self, row: Row) -> StreamId:
         entry_id: int = ((self.master_id >> 64) + row[0]) << 64 | row[1]
         return entry_id

@@ -180,8 +180,9 @@ class StreamValue(CollectionValue):
 
     def _least_id(self) -> StreamId:
         """The id of the first live entry, 0 when there is none."""
-        for node, positions in self.spans():
-            return node.id_at(positions[0])
+        for node in self.nodes:
+            if node.live_count:
+                return node.id_at(node.first_live(1)[0])
         return 0
 
     # Deleting -------------------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ class StreamValue(CollectionValue):
                 continue
             if not trim.is_approximate:
                 if by_length:
-                    positions = node.span(0, MAX_ID)[: self.length - trim.threshold]
+                    positions = node.first_live(self.length - trim.threshold)
                 else:
                     positions = node.span(0, trim.threshold - 1)
                 if positions:
