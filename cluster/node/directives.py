@@ -259,7 +259,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("aclfile", _TEXT, IMMUTABLE),
     _row("acllog-max-len", _LONG),
     _row("acl-pubsub-default", Choice(("allchannels", "resetchannels"))),
-    _row("tracking-table-max-keys", _SIZE, NONE, NOT_YET),
+    _row("tracking-table-max-keys", _SIZE),
     # Memory
     _row("maxmemory", _UNLIMITED_BYTES),
     _row(
@@ -336,7 +336,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("client-query-buffer-limit", Number(_MIB, LONG_MAX, Notation.MEMORY, unsigned=True)),
     _row("proto-max-bulk-len", Number(_MIB, LONG_MAX, Notation.MEMORY)),
     _row("busy-reply-threshold", _LONG, NONE, NOT_YET, alias="lua-time-limit"),
-    _row("notify-keyspace-events", EventClasses(), NONE, NOT_YET),
+    _row("notify-keyspace-events", EventClasses()),
     # Observability
     _row("slowlog-log-slower-than", Number(-1, LONG_MAX)),
     _row("slowlog-max-len", _LONG),
