@@ -14,8 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster.scripting.libraries import install
-from tests.support.servers import RealRedis
-from tests.support.wire import RawConnection
+from tests.support.servers import OurNode, RealRedis
+from tests.support.wire import RawConnection, ReplyError
 
 pytestmark = pytest.mark.real_redis
 
@@ -302,3 +302,31 @@ def test_struct(connection: RawConnection, runtime: Runtime, calls: list[str]) -
 @given(calls=st.lists(_bit_calls, min_size=1, max_size=8))
 def test_bit(connection: RawConnection, runtime: Runtime, calls: list[str]) -> None:
     _compare(connection, runtime, calls)
+
+
+# Through EVAL --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def our_connection() -> Iterator[RawConnection]:
+    pytest.importorskip("lupa.lua51")
+    with OurNode() as node, node.raw() as raw:
+        yield raw
+
+
+def _answer(connection: RawConnection, script: bytes) -> object:
+    answer = connection.ask("EVAL", script, "0")
+    return str(answer) if isinstance(answer, ReplyError) else answer
+
+
+@given(call=st.one_of(_cjson_calls, _cmsgpack_calls, _struct_calls, _bit_calls))
+def test_what_a_script_returns(connection: RawConnection, our_connection: RawConnection, call: str) -> None:
+    """Both the values that become replies, and the errors of a script that ends with the call itself."""
+    prologue = _PROLOGUE.replace("\n", " ")  # One line: the errors tell which.
+    for script in (
+        f"{prologue} return {call}",
+        f"{prologue} return {{{call}}}",
+        f"{prologue} local x = {call} return x",
+    ):
+        ours, theirs = (_answer(each, script.encode("latin-1")) for each in (our_connection, connection))
+        assert ours == theirs, script[len(prologue) :]
