@@ -148,9 +148,12 @@ def _georadius_keys(argv: list[bytes]) -> Positions:
     """GEORADIUS[BYMEMBER] key … [STORE key] [STOREDIST key]."""
     positions: Positions = [(1, ["RO", "access"])]
     store: int | None = None
-    for index in range(5, len(argv) - 1):
+    index = 5
+    while index < len(argv) - 1:
         if argv[index].upper() in (b"STORE", b"STOREDIST"):
-            store = index + 1
+            index += 1  # Its argument is a key, even one that is named so.
+            store = index
+        index += 1
     if store is not None:
         positions.append((store, ["OW", "update"]))
     return positions
