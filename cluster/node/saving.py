@@ -28,6 +28,8 @@ from cluster.replication.replica import RdbRequirement, Replica
 from cluster.scripting.functions import Collection, LibraryError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cluster.keyspace.database import Keyspace
     from cluster.node.client import Client
     from cluster.node.server import Server
@@ -316,7 +318,12 @@ class Saving:
         self._server.refresh_plain()
 
     def sink(
-        self, keyspace: Keyspace, *, allow_duplicates: bool = False, libraries: Collection | None = None
+        self,
+        keyspace: Keyspace,
+        *,
+        allow_duplicates: bool = False,
+        libraries: Collection | None = None,
+        on_expired: Callable[[int, bytes], None] | None = None,
     ) -> KeyspaceSink:
         """What takes in the content of a snapshot: keys, and function libraries beside those there are."""
         functions = self._server.scripting.functions
@@ -334,6 +341,7 @@ class Saving:
             self._log,
             allow_duplicates=allow_duplicates,
             on_function=load_library,
+            on_expired=on_expired,
             on_usage=self._server.memory_limit.usage_taker(),
         )
 
@@ -398,8 +406,10 @@ class Saving:
         )
         parser: RdbParser | None = None
         loaded_keys = 0
+        expired: list[tuple[int, bytes]] = []
+        sink = self.sink(server.keyspace, on_expired=lambda database, key: expired.append((database, key)))
         try:
-            for parser in load_file(path, self.sink(server.keyspace), policy, clock.unix_ms() // 1000):
+            for parser in load_file(path, sink, policy, clock.unix_ms() // 1000):
                 progress.loaded_bytes = parser.offset
                 await self.delay_load(parser.counts.keys_loaded - loaded_keys)
                 loaded_keys = parser.counts.keys_loaded
@@ -417,6 +427,9 @@ class Saving:
             self.last_load_keys = parser.counts.keys_loaded
             self.last_load_keys_expired = parser.counts.keys_expired
             self._restore_history(parser)
+            # Replicas that go on from here have these keys, and must hear that they are gone.
+            for database, key in expired:
+                server.feed.feed([(database, [server.keyspace.deletion_word, key])])
         elapsed = time.perf_counter() - began
         if parser is not None:
             keys, megabytes = parser.counts.keys_loaded, parser.offset / (1024 * 1024)
