@@ -38,17 +38,20 @@ def setbit(client: Session, argv: list[bytes]) -> bytes:
     db, key, slot = client.db, argv[1], client.slot
     value = string_or_none(db.peek(key, slot))
     index, mask = offset >> 3, 0x80 >> (offset & 7)
+    if value is None:
+        bits = bytearray(index + 1)
+        bits[index] = mask if wanted else 0
+        db.put(key, slot, bits)
+        db.notify("$", b"setbit", key)
+        return ZERO
     if isinstance(value, bytearray):
-        bits, is_new = value, False
+        bits = value
     else:
-        bits, is_new = bytearray(b"" if value is None else to_bytes(value)), True
+        bits = db.slots[slot][key] = bytearray(to_bytes(value))
     missing = index + 1 - len(bits)
     if missing > 0:
         bits.extend(bytes(missing))
     before = bits[index] & mask
-    if is_new:
-        db.slots[slot] = db.slots[slot] or {}
-        db.slots[slot][key] = bits
     if missing > 0 or bool(before) != bool(wanted):
         bits[index] = bits[index] | mask if wanted else bits[index] & ~mask
         db.changed(key)

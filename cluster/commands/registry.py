@@ -58,7 +58,7 @@ _MAY_REPLICATE: Final = frozenset(
 
 # Redis flags as FAST only what never frees memory; these cost as little.
 _QUICK_ALTHOUGH_NOT_FAST: Final = frozenset(
-    {"set", "setex", "psetex", "mset", "del", "setrange", "getrange", "lindex", "lset", "lmove", "rpoplpush"}
+    {"set", "setex", "psetex", "mset", "del", "setrange", "getrange", "setbit", "lindex", "lset", "lmove", "rpoplpush"}
 )
 
 # Commands of later versions that clients of 2026 send on every connection, and that Redis 7.0 would refuse.
