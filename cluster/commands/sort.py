@@ -212,8 +212,8 @@ def _sort(client: Session, argv: list[bytes], *, may_store: bool) -> bytes:
         value = ListValue()
     elif type(value) not in (ListValue, SetValue, SortedSetValue):
         raise CommandError(errors.WRONGTYPE)
-    if not options.is_sorted and type(value) is SetValue and options.store is not None:
-        # A set has no order of its own: replicas must come to the same list.
+    if not options.is_sorted and type(value) is SetValue and (options.store is not None or client.is_script):
+        # A set has no order of its own: replicas must come to the same list, and scripts to the same effects.
         options.is_sorted, options.alpha, options.by = True, True, None
     elements = _select(client, value, options)
     if options.store is not None:
