@@ -213,6 +213,7 @@ def _rename(client: Session, argv: list[bytes], *, only_if_absent: bool) -> bool
     if db.peek(target, target_slot) is not None and only_if_absent:
         return False
     at_ms = db.expire_at(source)
+    client.server.blocking.key_changed(db, target)  # Who waits for both is served from what came before what went.
     db.remove(source, source_slot)
     db.touched(source)
     _place(db, target, target_slot, value, at_ms)

@@ -121,6 +121,9 @@ class TrimOptions:
     """Not NOMKSTREAM."""
     id_place: int = 0
     """Of XADD: where the id stands; the request's length when there is none."""
+    new_id: StreamId | None = None
+    """Of XADD: the id, with sequence 0 if it does not say that; None for ``*``."""
+    says_sequence: bool = False
 
 
 def parse_trim_options(client: Session, argv: list[bytes], *, is_xadd: bool) -> TrimOptions:
@@ -157,16 +160,16 @@ def parse_trim_options(client: Session, argv: list[bytes], *, is_xadd: bool) -> 
             raise CommandError(errors.SYNTAX)
         place += 1
     options.id_place = place
-    if is_xadd and place <= last:
-        parse_new_id(argv[place])  # What is wrong with it is said before what is wrong with the options together.
+    if is_xadd and place <= last:  # What is wrong with it is said before what is wrong with the options together.
+        options.new_id, options.says_sequence = _parse_new_id(argv[place])
     _check_limit(client, options, limit, is_xadd=is_xadd)
     return options
 
 
-def parse_new_id(text: bytes) -> tuple[StreamId, bool]:
+def _parse_new_id(text: bytes) -> tuple[StreamId | None, bool]:
     """The id of a new entry, and whether it says the sequence, as ``ms-*`` does not. Raises CommandError."""
     if text == b"*":
-        return 0, False
+        return None, False
     if text.endswith(b"-*") and text.count(b"-") == 1:
         return parse_id(text[:-2]), False
     return parse_id(text), True
@@ -196,7 +199,7 @@ def _check_limit(client: Session, options: TrimOptions, limit: int | None, *, is
         if limit is None:
             limit = 100 * client.server.settings.stream_node_max_entries
             limit = min(limit, 1_000_000) if limit > 0 else 10_000
-        options.trim = attrs.evolve(trim, most=limit)
+        options.trim = Trim(trim.by, trim.threshold, trim.is_approximate, limit)
 
 
 def exact_trim(argv: list[bytes], options: TrimOptions, stream: StreamValue) -> list[bytes]:

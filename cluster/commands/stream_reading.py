@@ -234,8 +234,7 @@ def _deliver(
     encoded: list[bytes] = []
     for node, span in stream.spans(group.last_id + 1):
         positions = span[: most - len(encoded)] if most else span
-        for position in positions:
-            entry_id = node.id_at(position)
+        for entry_id in node.ids_at(positions):
             if group.entries_read != ENTRIES_READ_UNKNOWN and entry_id > deletions_end:
                 group.entries_read += 1
             elif stream.entries_added:

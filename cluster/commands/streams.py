@@ -12,12 +12,12 @@ from cluster.commands.arguments import parse_integer
 from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.commands.stream_arguments import (
+    TrimOptions,
     checked_stream,
     encode_range,
     exact_trim,
     parse_end,
     parse_id,
-    parse_new_id,
     parse_start,
     parse_trim_options,
 )
@@ -26,6 +26,8 @@ from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, id_text
 from cluster.keyspace.streams import NODE_BYTES_MAX, StreamValue
 from cluster.resp.encode import EMPTY_ARRAY, OK, ZERO, array, bulk, integer
 
+_BY_THE_CLOCK: Final = TrimOptions(id_place=2)
+"""What ``XADD key *`` says; not to be changed."""
 _ID_TOO_SMALL: Final = b"ERR The ID specified in XADD is equal or smaller than the target stream top item"
 
 
@@ -35,29 +37,26 @@ _ID_TOO_SMALL: Final = b"ERR The ID specified in XADD is equal or smaller than t
 @command("xadd")
 def xadd(client: Session, argv: list[bytes]) -> bytes:
     """XADD key [NOMKSTREAM] [MAXLEN|MINID [=|~] threshold [LIMIT count]] *|id field value [field value ...]"""
-    options = None
-    id_place = 2
-    if argv[2] != b"*":
-        options = parse_trim_options(client, argv, is_xadd=True)
-        id_place = options.id_place
+    options = _BY_THE_CLOCK if argv[2] == b"*" else parse_trim_options(client, argv, is_xadd=True)
+    id_place = options.id_place
     pairs = argv[id_place + 1 :]
     if not pairs or len(pairs) % 2:
         raise errors.wrong_arity(b"xadd")
-    asked, says_sequence = parse_new_id(argv[id_place])
-    if says_sequence and not asked:
+    entry_id = options.new_id
+    if entry_id == 0 and options.says_sequence:
         raise CommandError(b"ERR The ID specified in XADD must be greater than 0-0")
     db, key = client.db, argv[1]
     stream = checked_stream(db.peek(key, client.slot))
     is_new = stream is None
     if stream is None:
-        if options is not None and not options.creates:
+        if not options.creates:
             return client.proto.null
         stream = StreamValue()
     if stream.last_id == MAX_ID:
         raise CommandError(b"ERR The stream has exhausted the last possible ID, unable to add more items")
     keyspace = db.keyspace
-    text = argv[id_place]
-    entry_id = asked if says_sequence else _next_id(stream, None if text == b"*" else asked, keyspace.now_ms)
+    if entry_id is None or not options.says_sequence:
+        entry_id = _next_id(stream, entry_id, keyspace.now_ms)
     if entry_id <= stream.last_id:
         raise CommandError(_ID_TOO_SMALL)
     settings = client.server.settings
@@ -71,13 +70,13 @@ def xadd(client: Session, argv: list[bytes]) -> bytes:
     if keyspace.notifier is not None:
         db.notify("t", b"xadd", key)
     told = argv
-    if options is not None and options.trim is not None:
+    if options.trim is not None:
         if stream.trim(options.trim):
             db.notify("t", b"xtrim", key)
         if options.trim.is_approximate and keyspace.followed:
             told = exact_trim(argv, options, stream)
     entry_text = id_text(entry_id)
-    if not says_sequence and keyspace.followed:
+    if not options.says_sequence and keyspace.followed:
         told = [*told[:id_place], entry_text, *pairs]
     if told is not argv:
         client.effects = [told]

@@ -34,6 +34,9 @@ _LIST_MARK: Final = b"["
 _LISTPACK_FRAME_BYTES: Final = 7  # Total size, count, end mark.
 _COUNTERS_BYTES_MAX: Final = 24  # Live and deleted entries, each up to an integer of 64 bits.
 _ROW_FRAME_BYTES_MAX: Final = 34  # Flags, both parts of the id, how many fields, how many items.
+_SMALL_FRAME_BYTES_MAX: Final = 16  # The same when the parts of the id are no further from the master's than …
+_SMALL_MILLISECONDS: Final = 1 << 23
+_SMALL_SEQUENCE: Final = 1 << 12
 _CACHE_BYTES_MAX: Final = 1 << 20
 
 
@@ -104,6 +107,7 @@ class StreamNode:
     __slots__ = (
         "_bound_bytes",
         "_fields_bytes",
+        "_has_small_sequence",
         "_measured",
         "_measured_bytes",
         "body",
@@ -131,6 +135,7 @@ class StreamNode:
         self._fields_bytes = _integer_bytes(len(fields)) + sum(map(_text_bytes, fields)) + 2
         self._bound_bytes = 0
         """No less than what the entries need; they are measured only when it might matter."""
+        self._has_small_sequence = master_id & MAX_PART <= _SMALL_SEQUENCE
         self._measured = 0
         """How many entries have been measured, and what they need."""
         self._measured_bytes = 0
@@ -155,14 +160,17 @@ class StreamNode:
         """Add an entry: field, value, field, value …"""
         row: Row
         milliseconds = (entry_id >> 64) - (self.master_id >> 64)
+        sequence = entry_id & MAX_PART
         if pairs[::2] == self.fields:
             texts = pairs[1::2]
-            row = (milliseconds, entry_id & MAX_PART, *texts)
+            row = (milliseconds, sequence, *texts)
         else:
             texts = pairs
-            row = (milliseconds, entry_id & MAX_PART, None, *texts)
+            row = (milliseconds, sequence, None, *texts)
         size = sum(map(len, texts))
-        self._bound_bytes += size + size // 32 + 2 * len(texts) + _ROW_FRAME_BYTES_MAX
+        is_small = 0 <= milliseconds < _SMALL_MILLISECONDS and sequence < _SMALL_SEQUENCE and len(texts) < 4000
+        frame_bytes = _SMALL_FRAME_BYTES_MAX if is_small and self._has_small_sequence else _ROW_FRAME_BYTES_MAX
+        self._bound_bytes += size + size // 32 + 2 * len(texts) + frame_bytes
         if type(self.body) is bytes:
             self.body = bytearray(self.body)
         self.body += marshal.dumps(row, _MARSHAL_VERSION)
@@ -189,6 +197,11 @@ class StreamNode:
     def id_at(self, position: int) -> StreamId:
         """The id of an entry."""
         return self._id_of(self.rows()[position])
+
+    def ids_at(self, positions: Iterable[int]) -> list[StreamId]:
+        """The ids of several entries."""
+        rows, base = self.rows(), self.master_id >> 64
+        return [base + row[0] << 64 | row[1] for row in map(rows.__getitem__, positions)]
 
     def pairs_at(self, position: int) -> Sequence[bytes]:
         """Fields and values of an entry, in turn."""
