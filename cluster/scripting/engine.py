@@ -19,6 +19,7 @@ from typing import Any, Final, NoReturn, Protocol
 import attrs
 
 import cluster
+from cluster.scripting.call_sites import keep_call_sites
 from cluster.scripting.conversion import ScriptFailure, argument_of, failure_of, tostring, value_of_reply
 
 MEMORY_MAX_BYTES: Final = 1 << 30
@@ -169,6 +170,7 @@ class LuaEngine:
         self._is_restoring = False
         self._table = runtime.table_from
         self._used: Callable[[], int] = runtime.get_memory_used
+        self._dump: Callable[[Any], bytes] = runtime.eval(b"string.dump")
         self._install()
         self._reserve_references()
         self._base_bytes = self._used()
@@ -188,6 +190,8 @@ class LuaEngine:
         functions: dict[bytes, Callable[..., Any]] = {
             b"call": self._call,
             b"try_call": self._try_call,
+            b"call_many": self._call_many,
+            b"try_call_many": self._try_call_many,
             b"unwrap": self._unwrap,
             b"interrupt": self._interrupt,
             b"count_error": self._count_error,
@@ -249,7 +253,11 @@ class LuaEngine:
         if code.startswith(b"\x1b"):
             code = b" " + code  # Else it would be taken for bytecode, which can do anything.
         try:
-            return self._adopt(self._runtime.compile(code, name=name))
+            function = self._runtime.compile(code, name=name)
+            kept = keep_call_sites(self._dump(function))
+            if kept is not None:
+                function = self._runtime.compile(kept, name=name)
+            return self._adopt(function)
         except self._syntax_error as problem:
             raise CompileError(_text_of(problem)) from None
         except self._memory_error:
@@ -370,6 +378,12 @@ class LuaEngine:
             self._host.report_exception()
             problem = _BUG
         self._fail(problem)
+
+    def _call_many(self, count: int, arguments: Any) -> Any:
+        return self._call(*[arguments[index] for index in range(1, count + 1)])
+
+    def _try_call_many(self, count: int, arguments: Any) -> Any:
+        return self._try_call(*[arguments[index] for index in range(1, count + 1)])
 
     def _perform(self, arguments: tuple[Any, ...]) -> bytes:
         host = self._host

@@ -28,6 +28,7 @@ local create, resume = coroutine.create, coroutine.resume
 local raw_globals = _G
 
 local call, try_call, unwrap, interrupt = as_function(host.call), as_function(host.try_call), as_function(host.unwrap), as_function(host.interrupt)
+local call_many, try_call_many = as_function(host.call_many), as_function(host.try_call_many)
 local count_error, protocols = as_function(host.count_error), as_function(host.protocols)
 
 local READ_ONLY = "Attempt to modify a readonly table"
@@ -579,7 +580,25 @@ local function common_api()
 end
 
 local api = common_api()
-api.call, api.pcall = call, try_call
+
+-- More arguments than these are handed over as a table: one by one each would cost more than the one before, and there
+-- is no room for all that a script can pass.
+local ARGUMENTS_MAX = 64
+
+function api.call(...)
+    if select("#", ...) > ARGUMENTS_MAX then
+        return call_many(select("#", ...), { ... })
+    end
+    return call(...)
+end
+
+function api.pcall(...)
+    if select("#", ...) > ARGUMENTS_MAX then
+        return try_call_many(select("#", ...), { ... })
+    end
+    return try_call(...)
+end
+
 for _, name in pairs({ "acl_check_cmd", "error_reply", "set_repl", "setresp", "sha1hex", "status_reply" }) do
     api[name] = as_function(host[name])
 end
