@@ -16,6 +16,7 @@ from cluster.commands.sorted_sets import checked_sorted_set, read_sorted_set, za
 from cluster.errors import CommandError
 from cluster.keyspace import geohash
 from cluster.keyspace.geohash import LATITUDE_MAX, LONGITUDE_MAX, Shape
+from cluster.keyspace.partial_sort import first_of
 from cluster.keyspace.sorted_sets import SortedSetValue
 from cluster.resp.encode import EMPTY_ARRAY, ZERO, array, bulk, bulk_array, integer
 from cluster.slots.hashing import key_slot
@@ -250,9 +251,10 @@ class Search:
         descending = self.descending
         if descending is None and self.count and not self.is_any:
             descending = False  # The first few are the nearest.
-        if descending is not None:
-            found.sort(key=_distance, reverse=descending)
-        return found[: self.count] if self.count else found
+        if descending is None:
+            return found[: self.count] if self.count else found
+        distances = [-point.distance_m if descending else point.distance_m for point in found]
+        return [found[position] for position in first_of(distances, self.count or len(found))]
 
 
 _FLAGS: Final[dict[bytes, tuple[str, bool]]] = {
@@ -263,10 +265,6 @@ _FLAGS: Final[dict[bytes, tuple[str, bool]]] = {
     b"ASC": ("descending", False),
     b"DESC": ("descending", True),
 }
-
-
-def _distance(point: Point) -> float:
-    return point.distance_m
 
 
 def _points(value: SortedSetValue, shape: Shape, limit: int) -> list[Point]:
