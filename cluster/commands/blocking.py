@@ -188,8 +188,8 @@ class BlockingTable:
 
 
 def may_block(client: Session) -> bool:
-    """False where a command that finds nothing must answer as if its time were over: in transactions."""
-    return not (client.in_exec or client.is_master_link)
+    """False where a command that finds nothing must answer as if its time were over: in transactions and scripts."""
+    return not (client.in_exec or client.is_master_link or client.is_script)
 
 
 def parse_deadline(text: bytes) -> int | None:

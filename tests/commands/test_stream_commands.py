@@ -363,3 +363,10 @@ def test_who_waits_for_a_slot_that_goes_is_sent_after_it(
     bench.run()
     moved = b"-MOVED %d 10.0.0.2:7001\r\n" % key_slot(b"b")
     assert [taker.read() for taker in (stays, reader, member)] == [b"", moved, moved]
+
+
+def test_a_script_does_not_wait(client: BenchClient) -> None:
+    client.session.is_script = True
+    refused = b"-ERR xread command is not allowed with BLOCK option from scripts\r\n"
+    assert client.ask("xread", "BLOCK", "0", "STREAMS", "s", "$") == refused
+    assert client.ask("XREAD", "STREAMS", "s", "$") == NOTHING
