@@ -174,7 +174,20 @@ _session_rules = st.lists(
         (
             *(b"on", b"on", b"off", b"nopass", b">one", b">two", b"resetpass", b"+@all", b"-@all", b"allkeys"),
             *(b"resetkeys", b"~foo*", b"%R~bar", b"%W~rw", b"allchannels", b"resetchannels", b"&news", b"-@dangerous"),
-            *(b"+get", b"-get", b"-set", b"+multi", b"-exec", b"+acl|whoami", b"-ping", b"+select|0", b"-select"),
+            *(
+                b"+get",
+                b"-get",
+                b"-set",
+                b"%R~*",
+                b"+eval",
+                b"-sort",
+                b"+multi",
+                b"-exec",
+                b"+acl|whoami",
+                b"-ping",
+                b"+select|0",
+                b"-select",
+            ),
             *(b"-publish", b"+config|get", b"-config", b"reset", b"(+@read ~bar)", b"clearselectors", b"-hello"),
         )
     ),
@@ -203,6 +216,7 @@ _logins: Requests = st.one_of(
     ),
     st.just((b"AUTH", b"a", b"b", b"c")),
 )
+_SORT_TAILS = ((b"BY", b"w*"), (b"BY", b"w"), (b"GET", b"#"), (b"GET", b"w*"), (b"STORE", b"bar"), ())
 everyday_requests: Requests = st.one_of(
     _logins,
     st.sampled_from(
@@ -214,6 +228,22 @@ everyday_requests: Requests = st.one_of(
             *((b"PUBLISH", b"other", b"m"), (b"SPUBLISH", b"other", b"m"), (b"DBSIZE",), (b"FLUSHALL",)),
         )
     ),
+    st.builds(
+        lambda script, key: (b"EVAL", script, b"1", key),
+        st.sampled_from(
+            (
+                b"return redis.call('get', KEYS[1])",
+                b"return redis.pcall('set', KEYS[1], 'v')",
+                b"return {redis.pcall('get', 'foo'), redis.pcall('publish', 'news', 'm')}",
+                b"return {redis.acl_check_cmd('get', KEYS[1]), redis.acl_check_cmd('publish', 'news', 'm')}",
+                b"return redis.pcall('config', 'get', 'maxmemory')",
+                b"return redis.acl_check_cmd('nosuch')",
+            )
+        ),
+        _keys,
+    ),
+    st.builds(lambda key, tail: (b"SORT", key, *tail), _keys, st.sampled_from(_SORT_TAILS)),
+    st.builds(lambda key: (b"OBJECT", b"ENCODING", key), _keys),
     st.builds(lambda key: (b"GET", key), _keys),
     st.builds(lambda key: (b"SET", key, b"v"), _keys),
     st.builds(lambda key: (b"SET", key, b"v", b"GET"), _keys),
