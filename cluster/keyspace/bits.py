@@ -9,7 +9,7 @@ from collections.abc import Callable
 from operator import and_, or_, xor
 from typing import Final
 
-_CHUNK_BYTES: Final = 1 << 16
+_CHUNK_BYTES: Final = 1 << 14
 """Long strings are looked at in pieces of this size: they stay in the processor's cache."""
 _FILLERS: Final = (b"\xff" * _CHUNK_BYTES, b"\x00" * _CHUNK_BYTES)
 """A piece without a bit that is 0, one without a bit that is 1."""
