@@ -81,7 +81,7 @@ def expire_time_ms(amount: int, *, in_seconds: bool, relative_to_ms: int, comman
     """An absolute Unix time in ms from a command's argument. Raises CommandError for what cannot be a time."""
     invalid = CommandError(b"ERR invalid expire time in '%b' command" % command)
     if in_seconds:
-        if not INT64_MIN // 1000 <= amount <= INT64_MAX // 1000:
+        if not -(-INT64_MIN // 1000) <= amount <= INT64_MAX // 1000:
             raise invalid
         amount *= 1000
     if amount > INT64_MAX - relative_to_ms:

@@ -70,6 +70,15 @@ def _store(client: Session, key: bytes, value: HashValue | None, pairs: list[byt
 
 @command("hset")
 def hset(client: Session, argv: list[bytes]) -> bytes:
+    if len(argv) == 4:
+        db, key = client.db, argv[1]
+        value = db.peek(key, client.slot)
+        if type(value) is HashValue:  # What most are: one field of a hash that is there.
+            created = value.put(argv[2], argv[3], client.server.settings)
+            db.changed(key)
+            if db.keyspace.notifier is not None:
+                db.notify("h", b"hset", key)
+            return ONE if created else ZERO
     if len(argv) % 2:
         raise errors.wrong_arity(b"hset")
     return integer(_store(client, argv[1], _peek(client, argv[1]), argv[2:], b"hset"))

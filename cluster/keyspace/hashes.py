@@ -64,6 +64,8 @@ class HashValue(CollectionValue):
     def put(self, field: bytes, text: bytes, settings: Settings) -> bool:
         """Set a field; True when it is new."""
         fields = self.fields
+        if type(fields) is ScanTable:
+            return fields.set(field, text)
         before = len(fields)
         if self.is_compact:
             longest = settings.hash_max_listpack_value

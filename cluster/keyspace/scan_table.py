@@ -80,6 +80,31 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
             if before >= BUCKET_MEMBERS:
                 self._split(index)
 
+    def set(self, member: bytes, value: V) -> bool:
+        """Store a value; True when the member is new."""
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        before = len(bucket)
+        bucket[member] = value
+        if len(bucket) == before:
+            return False
+        self._count += 1
+        if before >= BUCKET_MEMBERS:
+            self._split(index)
+        return True
+
+    def discard(self, member: bytes) -> bool:
+        """Remove a member; False when it is not there."""
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        if member not in bucket:
+            return False
+        del bucket[member]
+        self._count -= 1
+        if len(bucket) < _MERGE_MEMBERS // 2:
+            self._merge(index)
+        return True
+
     def __delitem__(self, member: bytes) -> None:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
@@ -145,12 +170,15 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
 
     def random_item(self, rng: random.Random) -> tuple[bytes, V]:
         """A member and its value, each with the same chance. There must be one."""
+        buckets, depths, depth, draw = self._buckets, self._depths, self._depth, rng.random
+        size = len(buckets)
         while True:
-            index = rng.getrandbits(self._depth)
-            if index % self._span(index):
+            index = int(draw() * size)
+            local_depth = depths[index]
+            if local_depth != depth and index & ((1 << depth - local_depth) - 1):
                 continue  # A bucket counts once, in however many entries it stands.
-            bucket = self._buckets[index]
-            place = int(rng.random() * BUCKET_MEMBERS)
+            bucket = buckets[index]
+            place = int(draw() * BUCKET_MEMBERS)
             if place < len(bucket):
                 return next(islice(bucket.items(), place, None))
 

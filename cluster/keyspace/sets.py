@@ -78,6 +78,8 @@ class SetValue(CollectionValue):
                 return self._add_integer(integers, number, most_integers)
             self.expand()
         members = self.members
+        if type(members) is ScanTable:
+            return members.set(member, None)
         before = len(members)
         members[member] = None
         if len(members) == before:
@@ -114,9 +116,12 @@ class SetValue(CollectionValue):
         """Take a member out; False when it is not there."""
         integers = self.integers
         if integers is None:
-            if member not in self.members:
+            members = self.members
+            if type(members) is ScanTable:
+                return members.discard(member)
+            if member not in members:
                 return False
-            del self.members[member]
+            del members[member]
             return True
         number = parse_int64(member)
         if number is None:

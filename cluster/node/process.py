@@ -85,6 +85,7 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     listeners = SettingsListeners(server)
     listeners.register()
     listeners.show_title()
+    server.oom_score.apply()
     server.collector.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         # No task of the loop: a second Ctrl-C must be heard also while the loop stands still to save.

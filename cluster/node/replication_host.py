@@ -126,6 +126,7 @@ class ReplicationHost:
 
     def role_changed(self) -> None:
         self._server.refresh_plain()
+        self._server.oom_score.apply()
         if not self._server.replication_state.is_replica:
             self._server.aof_role.data_set_is_settled()
 

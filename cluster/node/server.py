@@ -46,6 +46,7 @@ from cluster.node.logging import panic
 from cluster.node.memory import MemoryMeter, MemoryOverview, overview
 from cluster.node.memory_limit import MemoryLimit
 from cluster.node.monitors import MonitorFeed
+from cluster.node.oom_score import OomScore
 from cluster.node.reactor import Reactor
 from cluster.node.replication_host import ReplicationHost
 from cluster.node.saving import Saving
@@ -155,6 +156,7 @@ class Server(ServerContext):
         """DEBUG SET-SKIP-CHECKSUM-VALIDATION."""
         self.active_expire = True
         """DEBUG SET-ACTIVE-EXPIRE."""
+        self.oom_score = OomScore(self)
         self.memory_limit = MemoryLimit(self)
         self.client_limit = ClientLimit(self)
         self.plain = False

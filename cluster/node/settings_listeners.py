@@ -61,6 +61,8 @@ class SettingsListeners:
         on_change("proto-max-bulk-len", self._bulk_length)
         self._server.aof_role.register()
         on_change("maxmemory", self._server.memory_limit.limit_changed)
+        for name in ("oom-score-adj", "oom-score-adj-values"):
+            on_change(name, self._server.oom_score.settings_changed)
         for name in ("maxmemory-clients", "maxmemory"):
             on_change(name, self._client_limit)
         for name in _EVICTION_DIRECTIVES:

