@@ -207,6 +207,8 @@ class StreamParser:
         """The bytes of the commands taken since the last call, with the line ends before and between them."""
         data = self._buffer[self._released : self._end]
         self._released = self._end
+        if _WINDOW_BYTES < self._released == len(self._buffer):
+            self.feed(b"")  # The master may be silent for long, and a big value need not be kept so long a second time.
         return data
 
     def release_before_last(self) -> bytes:

@@ -165,3 +165,18 @@ def test_a_count_of_words_allocates_nothing() -> None:
     parser.feed(b"*2000000000\r\n$3\r\nSET\r\n")
     assert parser.take() is None
     assert parser.release() == b""
+
+
+def test_a_big_value_is_not_kept_once_its_bytes_are_given_out() -> None:
+    value = bytes(1 << 20)
+    stream = command(b"SET", b"k", value)
+    parser = StreamParser()
+    for start in range(0, len(stream), 65_536):
+        parser.feed(stream[start : start + 65_536])
+    assert parser.take() == [b"SET", b"k", value]
+    assert parser.release() == stream
+
+    assert parser._buffer == b""
+    parser.feed(command(b"PING"))
+    assert parser.take() == [b"PING"]
+    assert parser.release() == command(b"PING")
