@@ -1,8 +1,9 @@
 """SORT and SORT_RO: the elements of a list, set or sorted set in order, or what keys named after them hold.
 
 Redis 7.0: sort.c. Numbers that are equal are ordered by their elements' bytes; elements whose texts or weights are
-equal otherwise keep the order that the value lists them in. Texts are compared as the locale of the process collates
-them, but byte by byte when the result is stored: replicas need not share the locale.
+equal otherwise keep the order that the value lists them in, or get that of the partial sort where BY comes with LIMIT.
+Texts are compared as the locale of the process collates them, but byte by byte when the result is stored: replicas need
+not share the locale.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.lists import ListValue
+from cluster.keyspace.partial_sort import first_of
 from cluster.keyspace.sets import SetValue
 from cluster.keyspace.sorted_sets import SortedSetValue
 from cluster.keyspace.strings import is_string, to_bytes
@@ -161,8 +163,9 @@ def _collation() -> Callable[[bytes], Any]:
 
 
 def _sorted(client: Session, elements: list[bytes], options: _Options) -> list[bytes]:
-    """All elements in order. Raises CommandError (no number)."""
+    """The elements asked for, in order. Raises CommandError (no number)."""
     by, descending = options.by, options.descending
+    start, stop = _limits(options, len(elements))
     if not options.alpha:
         weights = elements if by is None else [_look_up(client, by, element) for element in elements]
         scored = []
@@ -172,17 +175,19 @@ def _sorted(client: Session, elements: list[bytes], options: _Options) -> list[b
                 raise CommandError(_NO_NUMBER)
             scored.append((score, element))
         scored.sort(reverse=descending)
-        return [element for _weight, element in scored]
+        return [element for _weight, element in scored[start:stop]]
     key: Callable[[bytes], Any] = bytes if options.store is not None else _collation()
     if by is None:
-        return sorted(elements, key=key, reverse=descending)
-    weighed = []
-    for element in elements:
-        weight = _look_up(client, by, element)
-        # An element without a weight comes before all others.
-        weighed.append(((), element) if weight is None else ((key(weight),), element))
-    weighed.sort(key=lambda pair: pair[0], reverse=descending)
-    return [element for _weight, element in weighed]
+        return sorted(elements, key=key, reverse=descending)[start:stop]
+    found = [_look_up(client, by, element) for element in elements]
+    # An element without a weight comes before all others.
+    keys = [() if weight is None else (key(weight),) for weight in found]
+    if start == stop or (start, stop) == (0, len(elements)):
+        order = sorted(range(len(keys)), key=keys.__getitem__, reverse=descending)
+    else:
+        ranks = {each: rank for rank, each in enumerate(sorted(set(keys), reverse=descending))}
+        order = first_of([ranks[each] for each in keys], stop, all_is_partial=True)
+    return [elements[position] for position in order[start:stop]]
 
 
 def _limits(options: _Options, size: int) -> tuple[int, int]:
@@ -194,12 +199,11 @@ def _limits(options: _Options, size: int) -> tuple[int, int]:
 
 def _select(client: Session, value: Any, options: _Options) -> list[bytes]:
     """The elements asked for, in order. Raises CommandError."""
-    size = len(value)
-    start, stop = _limits(options, size)
     if type(value) is SortedSetValue:
         value.expand()
     if options.is_sorted:
-        return _sorted(client, list(value), options)[start:stop]
+        return _sorted(client, list(value), options)
+    start, stop = _limits(options, len(value))
     if type(value) is SetValue or not options.descending:
         return list(value.slice(start, stop)) if type(value) is ListValue else list(value)[start:stop]
     return list(value)[::-1][start:stop]

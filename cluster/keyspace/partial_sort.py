@@ -17,10 +17,13 @@ _NINTHER_ABOVE: Final = 40
 _Pairs = list[tuple[float, int]]
 
 
-def first_of(keys: Sequence[float], wanted: int) -> list[int]:
-    """The positions of the ``wanted`` least keys in ascending order; at least one is wanted."""
+def first_of(keys: Sequence[float], wanted: int, *, all_is_partial: bool = False) -> list[int]:
+    """The positions of the ``wanted`` least keys in ascending order; at least one is wanted.
+
+    Where all are wanted the order of equal ones is kept, unless they are to be sorted as if some were not.
+    """
     pairs = [(key, position) for position, key in enumerate(keys)]
-    if wanted >= len(keys) or len(set(keys)) == len(keys):
+    if (wanted >= len(keys) and not all_is_partial) or len(set(keys)) == len(keys):
         pairs.sort()
     else:
         _sort(pairs, wanted)

@@ -81,6 +81,13 @@ def test_what_is_equal_keeps_its_order_and_numbers_are_ordered_by_their_texts(cl
     assert client.ask("SORT", "k", "BY", "w*", "ALPHA", "DESC") == bulks("c", "a", "b")
 
 
+def test_a_limit_on_equal_weights_finds_what_a_partial_sort_finds(client: BenchClient) -> None:
+    client.ask("RPUSH", "k", *map(str, range(12)))
+    client.ask("SET", "w3", "x")
+    # As redis-server answers.
+    assert client.ask("SORT", "k", "BY", "w*", "ALPHA", "LIMIT", "0", "4") == bulks("11", "1", "2", "0")
+
+
 def test_storing(bench: ServerBench, client: BenchClient) -> None:
     client.ask("RPUSH", "k", "2", "1")
     client.ask("SET", "to", "x")
