@@ -45,8 +45,8 @@ class RankRange:
     start: int
     end: int
 
-    def span(self, value: SortedSetValue, *, descending: bool) -> Span:
-        """The ranks meant, counted from the least also when the indexes count from the greatest."""
+    def span(self, value: SortedSetValue, *, descending: bool, offset: int = 0) -> Span:
+        """The ranks meant, counted from the least also when the indexes count from the greatest. No offset applies."""
         size = len(value)
         first = max(self.start + size if self.start < 0 else self.start, 0)
         last = min(self.end + size if self.end < 0 else self.end, size - 1)
@@ -64,10 +64,11 @@ class ScoreRange:
     excludes_low: bool = False
     excludes_high: bool = False
 
-    def span(self, value: SortedSetValue, *, descending: bool) -> Span:
-        """The ranks of the members with such scores."""
+    def span(self, value: SortedSetValue, *, descending: bool, offset: int = 0) -> Span:
+        """The ranks of the members with such scores, but for the first so many."""
         below = value.ranking.below_score
-        return below(self.low, or_equal=self.excludes_low), below(self.high, or_equal=not self.excludes_high)
+        start, stop = below(self.low, or_equal=self.excludes_low), below(self.high, or_equal=not self.excludes_high)
+        return (start, stop - offset) if descending else (start + offset, stop)
 
 
 @attrs.frozen
@@ -99,8 +100,8 @@ class ByteRange:
     low: ByteBound
     high: ByteBound
 
-    def span(self, value: SortedSetValue, *, descending: bool) -> Span:
-        """The ranks of the members between the bounds."""
+    def span(self, value: SortedSetValue, *, descending: bool, offset: int = 0) -> Span:
+        """The ranks of the members between the bounds, but for the first so many."""
         low, high = self.low, self.high
         ranking = value.ranking
         if low.infinite > 0 or high.infinite < 0 or self._is_empty():
@@ -108,10 +109,10 @@ class ByteRange:
         if not (low.is_below(ranking.last()[0]) and high.is_above(ranking.first()[0])):
             return _NOTHING
         if value.is_compact and not ranking.has_one_score():
-            return self._walk(ranking, len(value), descending=descending)
+            return self._walk(ranking, len(value), descending=descending, offset=offset)
         start = 0 if low.infinite else ranking.below_member(low.text, or_equal=low.is_exclusive)
         stop = len(value) if high.infinite else ranking.below_member(high.text, or_equal=not high.is_exclusive)
-        return start, stop
+        return (start, stop - offset) if descending else (start + offset, stop)
 
     def _is_empty(self) -> bool:
         low, high = self.low, self.high
@@ -119,13 +120,17 @@ class ByteRange:
             return False
         return low.text > high.text or (low.text == high.text and (low.is_exclusive or high.is_exclusive))
 
-    def _walk(self, ranking: Ranking, size: int, *, descending: bool) -> Span:
+    def _walk(self, ranking: Ranking, size: int, *, descending: bool, offset: int) -> Span:
+        """From the first member that is inside to one that is not, passing over some whatever they are."""
         members = list(ranking.members())
         enters, leaves = self.low.is_below, self.high.is_above
         if descending:
             members.reverse()
             enters, leaves = leaves, enters
         start = next((place for place, member in enumerate(members) if enters(member)), size)
+        if start == size or not leaves(members[start]):
+            return _NOTHING
+        start = min(start + offset, size)
         stop = next((place for place in range(start, size) if not leaves(members[place])), size)
         return (size - stop, size - start) if descending else (start, stop)
 
@@ -211,23 +216,18 @@ class Selection:
     def select(self, value: SortedSetValue) -> tuple[list[bytes], list[float]]:
         """The members and scores asked for, in the order asked for."""
         descending = bool(self.descending)
-        start, stop = self.range.span(value, descending=descending)
-        if self.order is not Order.RANK:
-            start, stop = self._limited(start, stop)
+        if self.offset < 0 and self.order is not Order.RANK:
+            return [], []  # Redis steps over members until there are none left.
+        start, stop = self.range.span(value, descending=descending, offset=self.offset)
+        if self.limit >= 0 and descending:
+            start = max(start, stop - self.limit)
+        elif self.limit >= 0:
+            stop = min(stop, start + self.limit)
         members, scores = value.ranking.window(start, stop)
         if descending:
             members.reverse()
             scores.reverse()
         return members, scores
-
-    def _limited(self, start: int, stop: int) -> Span:
-        if self.offset < 0:
-            return _NOTHING  # Redis steps over members until there are none left.
-        if self.descending:
-            stop -= self.offset
-            return (start if self.limit < 0 else max(start, stop - self.limit)), stop
-        start += self.offset
-        return start, (stop if self.limit < 0 else min(stop, start + self.limit))
 
 
 def _range(client: Session, argv: list[bytes], selection: Selection) -> bytes:

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.servers import Kind, Server, eventually, make_server
+from tests.support.differential.pair import RawReplies
+from tests.support.servers import Kind, RealRedis, Server, eventually, make_server
+from tests.support.sessions import ServerBench
 
 pytestmark = pytest.mark.real_redis
 
@@ -86,3 +88,34 @@ def test_clients_that_waited_are_served_on_the_replica_too(pair: tuple[Server, S
     assert replies == [[b"b", b"four", b"4"], [b"b", [[b"one", b"1"], [b"two", b"2"]]]]
     same_data(master, replica)
     assert replica.call("ZRANGE", "b", 0, -1) == [b"three"]
+
+
+def test_ranges_by_bytes_over_different_scores() -> None:
+    """They have no meaning, but an answer: where Redis's walk through a listpack begins and ends."""
+    rng = random.Random(11)
+    letters = "abcdefgh"
+    bounds = ["-", "+", *(mark + letter for mark in "[(" for letter in letters)]
+    answers = 0
+    with RealRedis() as real, ServerBench() as bench:
+        client, connection = bench.connect(), RawReplies(real.port)
+
+        def same(*words: str) -> bytes:
+            ours, theirs = client.ask(*words), connection.ask(*(word.encode() for word in words))
+            assert ours == theirs, words
+            return ours
+
+        for _ in range(100):
+            scores = [(str(rng.randrange(3)), rng.choice(letters)) for _ in range(rng.randrange(1, 9))]
+            same("ZADD", "z", *(word for pair_ in scores for word in pair_))
+            for name in ("ZRANGEBYLEX", "ZREVRANGEBYLEX", "ZLEXCOUNT") * 4:
+                limit = ("LIMIT", str(rng.randrange(-1, 4)), str(rng.randrange(-1, 5)))
+                options = limit if name != "ZLEXCOUNT" and rng.random() < 0.7 else ()
+                answers += same(name, "z", rng.choice(bounds), rng.choice(bounds), *options) not in (
+                    b"*0\r\n",
+                    b":0\r\n",
+                )
+            for _ in range(3):
+                same("ZREMRANGEBYLEX", "z", rng.choice(bounds), rng.choice(bounds))
+            same("DEL", "z")
+        connection.close()
+    assert answers > 100
