@@ -13,9 +13,11 @@
 
 local host, version, version_number, is_function_engine = ...
 
+-- getfenv, setfenv and newproxy are not offered, as in Redis's later security releases: they reach into what is shared.
+
 -- What this file uses is taken now: scripts may not change it, but it would be looked up in their environment.
 local as_function = python.as_function
-local error, getfenv, getmetatable, loadstring, newproxy = error, getfenv, getmetatable, loadstring, newproxy
+local error, getmetatable, loadstring = error, getmetatable, loadstring
 local next, pairs, pcall, rawget, rawset, select, setfenv = next, pairs, pcall, rawget, rawset, select, setfenv
 local setmetatable, tonumber, tostring, type, unpack, xpcall = setmetatable, tonumber, tostring, type, unpack, xpcall
 local collectgarbage = collectgarbage
@@ -128,6 +130,24 @@ local function describe(failure)
     return failure
 end
 
+-- An error about an argument of the function that called this one, as luaL_argerror words it.
+local function refuse_argument(position, problem)
+    local called = getinfo(2, "n")
+    if called.namewhat == "method" then
+        position = position - 1
+        if position == 0 then
+            error(format("calling '%s' on bad self (%s)", called.name, problem), 3)
+        end
+    end
+    error(format("bad argument #%d to '%s' (%s)", position, called.name or "?", problem), 3)
+end
+
+-- What luaL_typerror says of argument `position` of ...
+local function mismatch(expected, position, ...)
+    local got = select("#", ...) < position and "no value" or type((select(position, ...)))
+    return format("%s expected, got %s", expected, got)
+end
+
 -- Interruptions --------------------------------------------------------------------------------------------------
 
 local each_line, is_calming = false, false
@@ -208,11 +228,21 @@ local function refuse_read_only(target)
 end
 
 function base.rawset(...)
+    if type((...)) ~= "table" then
+        refuse_argument(1, mismatch("table", 1, ...))
+    end
     refuse_read_only((...))
     return rawset(...)
 end
 
 function base.setmetatable(...)
+    if type((...)) ~= "table" then
+        refuse_argument(1, mismatch("table", 1, ...))
+    end
+    local kind = type((select(2, ...)))
+    if kind ~= "table" and (kind ~= "nil" or select("#", ...) < 2) then
+        refuse_argument(2, "nil or table expected")
+    end
     refuse_read_only((...))
     return setmetatable(...)
 end
@@ -225,38 +255,11 @@ function base.getmetatable(...)
         if hidden[value] then
             return shown_metatable[value]
         end
-        local shown = shown_metatable[value]
-        if shown then
-            return shown
-        elseif type(value) == "string" then
+        if type(value) == "string" then
             return shown_metatable[string_metatable]
         end
     end
     return getmetatable(...)
-end
-
-local proxy_metatables = setmetatable({}, { __mode = "k" })
-
--- A finalizer would run whenever memory is collected, which may be when no script runs.
-function base.newproxy(model)
-    if model ~= nil and model ~= true and model ~= false and not proxy_metatables[model] then
-        error("bad argument #1 to 'newproxy' (boolean or proxy expected)", 2)
-    end
-    local proxy = newproxy(model)
-    if model then
-        local metatable = model == true and getmetatable(proxy) or proxy_metatables[model]
-        proxy_metatables[proxy] = metatable
-        shown_metatable[proxy] = model ~= true and shown_metatable[model] or setmetatable({}, {
-            __index = metatable,
-            __newindex = function(_, key, value)
-                if key == "__gc" then
-                    error("finalizers are not available to scripts", 2)
-                end
-                metatable[key] = value
-            end,
-        })
-    end
-    return proxy
 end
 
 -- Catching -----------------------------------------------------------------------------------------------------------
@@ -277,6 +280,9 @@ local function caught(done, ...)
 end
 
 function base.pcall(...)
+    if select("#", ...) == 0 then
+        return false, "attempt to call a boolean value"  -- So it is in Redis, whose own pcall does not look.
+    end
     return caught(pcall(...))
 end
 
@@ -316,7 +322,7 @@ function base.loadstring(...)
     if type(text) ~= "string" or (name ~= nil and type(name) ~= "string") then
         text = text ~= nil and type(text) == "number" and tostring(text) or text
         if type(text) ~= "string" then
-            return loadstring(...)
+            refuse_argument(1, mismatch("string", 1, ...))
         end
     end
     return compile(text, name or text)
@@ -337,50 +343,13 @@ end
 
 function base.load(reader, name)
     if type(reader) ~= "function" then
-        error(format("bad argument #1 to 'load' (function expected, got %s)", reader == nil and "no value" or type(reader)), 2)
+        refuse_argument(1, format("function expected, got %s", reader == nil and "no value" or type(reader)))
     end
     local done, text = pcall(read_all, reader)
     if not done then
         return nil, presentable(text)
     end
     return compile(text, name or "=(load)")
-end
-
-local function is_ours(target)
-    return native[getinfo(target, "S").source]
-end
-
-function base.getfenv(target)
-    local found
-    if type(target) == "function" then
-        found = is_ours(target) and raw_globals or getfenv(target)
-    else
-        local level = target == nil and 1 or tonumber(target)
-        -- What is no level is an error, which getfenv itself words; one more function is on the stack now.
-        found = getfenv(level and level >= 1 and level + 1 or level or target)
-    end
-    if found == raw_globals then
-        return environment
-    end
-    return found
-end
-
-function base.setfenv(target, new_environment)
-    if type(target) == "function" then
-        if is_ours(target) then
-            error("'setfenv' cannot change environment of given object", 2)
-        end
-        return setfenv(target, new_environment)
-    end
-    local level = tonumber(target)
-    if not level then
-        return setfenv(target, new_environment)
-    end
-    local info = level >= 1 and getinfo(level + 1, "S")
-    if level < 1 or (info and native[info.source]) then
-        error("'setfenv' cannot change environment of given object", 2)
-    end
-    return setfenv(level + 1, new_environment)
 end
 
 local collection_changed = false
@@ -420,6 +389,12 @@ local function refuse_huge(_, pattern)
 end
 
 function strings.find(...)
+    local subject, pattern = type((...)), type((select(2, ...)))
+    if subject ~= "string" and subject ~= "number" then
+        refuse_argument(1, mismatch("string", 1, ...))
+    elseif pattern ~= "string" and pattern ~= "number" then
+        refuse_argument(2, mismatch("string", 2, ...))
+    end
     if not select(4, ...) then
         refuse_huge(...)
     end
@@ -427,16 +402,34 @@ function strings.find(...)
 end
 
 function strings.match(...)
+    local subject, pattern = type((...)), type((select(2, ...)))
+    if subject ~= "string" and subject ~= "number" then
+        refuse_argument(1, mismatch("string", 1, ...))
+    elseif pattern ~= "string" and pattern ~= "number" then
+        refuse_argument(2, mismatch("string", 2, ...))
+    end
     refuse_huge(...)
     return match(...)
 end
 
 function strings.gmatch(...)
+    local subject, pattern = type((...)), type((select(2, ...)))
+    if subject ~= "string" and subject ~= "number" then
+        refuse_argument(1, mismatch("string", 1, ...))
+    elseif pattern ~= "string" and pattern ~= "number" then
+        refuse_argument(2, mismatch("string", 2, ...))
+    end
     refuse_huge(...)
     return gmatch(...)
 end
 
 function strings.gsub(...)
+    local subject, pattern = type((...)), type((select(2, ...)))
+    if subject ~= "string" and subject ~= "number" then
+        refuse_argument(1, mismatch("string", 1, ...))
+    elseif pattern ~= "string" and pattern ~= "number" then
+        refuse_argument(2, mismatch("string", 2, ...))
+    end
     refuse_huge(...)
     return gsub(...)
 end
@@ -447,16 +440,25 @@ string_metatable.__index = strings
 local tables = copy(table)
 
 function tables.insert(...)
+    if type((...)) ~= "table" then
+        refuse_argument(1, mismatch("table", 1, ...))
+    end
     refuse_read_only((...))
     return insert(...)
 end
 
 function tables.remove(...)
+    if type((...)) ~= "table" then
+        refuse_argument(1, mismatch("table", 1, ...))
+    end
     refuse_read_only((...))
     return remove(...)
 end
 
 function tables.sort(...)
+    if type((...)) ~= "table" then
+        refuse_argument(1, mismatch("table", 1, ...))
+    end
     refuse_read_only((...))
     return sort(...)
 end
@@ -509,11 +511,12 @@ end
 
 local is_running = false
 
-local function to_int(value, position, name, count)
+-- luaL_checkint, or what is wrong with the argument.
+local function to_int(position, ...)
+    local value = (select(position, ...))
     local number = tonumber(value)
     if type(value) ~= "number" and (type(value) ~= "string" or not number) then
-        local got = position > count and "no value" or type(value)
-        error(format("bad argument #%d to '%s' (number expected, got %s)", position, name, got), 3)
+        return nil, mismatch("number", position, ...)
     end
     if number ~= number or number >= 2 ^ 63 or number < -2 ^ 63 then
         return 0
@@ -532,15 +535,20 @@ function maths.random(...)
     if count == 0 then
         return fraction
     elseif count == 1 then
-        local upper = to_int((...), 1, "random", count)
-        if upper < 1 then
-            error("bad argument #1 to 'random' (interval is empty)", 2)
+        local upper, problem = to_int(1, ...)
+        if not upper or upper < 1 then
+            refuse_argument(1, problem or "interval is empty")
         end
         return floor(fraction * upper) + 1
     elseif count == 2 then
-        local lower, upper = to_int((...), 1, "random", count), to_int((select(2, ...)), 2, "random", count)
-        if lower > upper then
-            error("bad argument #2 to 'random' (interval is empty)", 2)
+        local lower, upper, problem
+        lower, problem = to_int(1, ...)
+        if not lower then
+            refuse_argument(1, problem)
+        end
+        upper, problem = to_int(2, ...)
+        if not upper or lower > upper then
+            refuse_argument(2, problem or "interval is empty")
         end
         return floor(fraction * (upper - lower + 1)) + lower
     end
@@ -551,7 +559,11 @@ function maths.randomseed(...)
     if not is_running then
         error("math.randomseed can only be called inside a script invocation", 2)
     end
-    local seed = to_int((...), 1, "randomseed", select("#", ...)) % 2 ^ 32
+    local seed, problem = to_int(1, ...)
+    if not seed then
+        refuse_argument(1, problem)
+    end
+    seed = seed % 2 ^ 32
     random_high, random_low = floor(seed / 256), (seed % 256) * 2 ^ 16 + 0x330E
 end
 
