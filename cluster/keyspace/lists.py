@@ -82,6 +82,9 @@ class ListValue(CollectionValue):
     def __len__(self) -> int:
         return len(self._head) + self._inner_count + len(self._tail)
 
+    def free_effort(self) -> int:
+        return 1 + self._inner_count // NODE_ELEMENTS
+
     def __iter__(self) -> Iterator[bytes]:
         return chain(self._head, chain.from_iterable(map(_unpack, self._nodes or ())), self._tail)
 

@@ -155,6 +155,11 @@ class StreamValue(CollectionValue):
 
     def find(self, entry_id: StreamId) -> tuple[StreamNode, int] | None:
         """The node and the position of a live entry."""
+        nodes = self.nodes
+        place = max(bisect_right(nodes, entry_id, key=_master_id) - 1, 0)
+        if all([node.is_sorted for node in nodes[place : place + 2]]):
+            position = nodes[place].find(entry_id) if nodes else None
+            return None if position is None else (nodes[place], position)
         for node, positions in self.spans(entry_id, entry_id):
             return node, positions[0]
         return None
@@ -281,6 +286,10 @@ class StreamValue(CollectionValue):
         return None if read == ENTRIES_READ_UNKNOWN else self.entries_added - read
 
     # As a value -----------------------------------------------------------------------------------------------
+
+    def free_effort(self) -> int:
+        first = next(iter(self.groups.values()), None)
+        return self.tree_nodes() + (0 if first is None else len(self.groups) * (1 + len(first.pending)))
 
     def tree_nodes(self) -> int:
         """How many nodes Redis's radix tree has for these: one per key, per fork, and per run without a fork."""

@@ -33,7 +33,11 @@ class CollectionValue(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many elements there are: what deleting it costs (lazyfree_free_effort)."""
+        """How many elements there are."""
+
+    def free_effort(self) -> int:
+        """How many pieces Redis would have to free: one for what is compact."""
+        return 1 if self.encoding() in (b"listpack", b"intset") else len(self)
 
 
 def type_name(value: Any) -> bytes:
@@ -65,8 +69,8 @@ def memory_bytes(value: Any, samples: int) -> int:
 
 
 def effort(value: Any) -> int:
-    """How many pieces there are to free (lazyfreeGetFreeEffort)."""
-    return len(value) if isinstance(value, CollectionValue) else 1
+    """How many pieces there would be to free in Redis (lazyfreeGetFreeEffort)."""
+    return value.free_effort() if isinstance(value, CollectionValue) else 1
 
 
 def copy(value: Any) -> Any:

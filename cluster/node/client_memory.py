@@ -71,7 +71,8 @@ def usage_of(client: Client) -> ClientUsage:
         transaction=sum(len(word) + _POINTER_BYTES for _row, argv in queue for word in argv),
         ready=sum(map(len, client.out)),
         unsent=client.unsent_bytes,
-        other=_WATCH_BYTES * len(client.watching) + _SUBSCRIPTION_BYTES * names,
+        # A big value that has begun counts as a whole: Redis makes the room for it at once.
+        other=client.parser.missing_bulk_bytes + _WATCH_BYTES * len(client.watching) + _SUBSCRIPTION_BYTES * names,
     )
 
 

@@ -266,6 +266,11 @@ class MemoryLimit:
         self._evict()  # Starts the timer anew if there is more to do.
         self._server.reactor.request_flush()
 
+    def reset_statistics(self) -> None:
+        """CONFIG RESETSTAT."""
+        self.exceeded_us = 0
+        self.exceeded_since_us = 0
+
     # INFO ---------------------------------------------------------------------------------------------------
 
     def current_exceeded_us(self) -> int:

@@ -34,6 +34,7 @@ from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
 from cluster.gossip.sockets import prepare_connection
 from cluster.keyspace.database import FileOnly, Keyspace
+from cluster.keyspace.reclaim import RECLAIMER
 from cluster.node.access_host import AccessHost
 from cluster.node.append_only import AofRole, AofShell
 from cluster.node.client import Client
@@ -199,6 +200,13 @@ class Server(ServerContext):
             if self.keyspace.has_file_only_effects:
                 effects = [effect for effect in effects if type(effect[1]) is not FileOnly]
             self.feed.feed(effects)
+
+    def replicate_requests(self, requests: list[tuple[int, list[bytes]]]) -> None:
+        """The same for requests of which each is a unit, and its own effect."""
+        if self.aof.wants_effects:
+            self.aof.feed_requests(requests)
+        if not self.replication_state.is_replica:
+            self.feed.feed_requests(requests)
 
     def refresh_plain(self) -> None:
         settings = self.settings
@@ -541,6 +549,8 @@ class Server(ServerContext):
         for row in self.commands.all_rows():
             row.reset_statistics()
         keyspace = self.keyspace
+        self.memory_limit.reset_statistics()
+        RECLAIMER.freed_objects = 0
         keyspace.hits = keyspace.misses = keyspace.expired_keys = keyspace.evicted_keys = 0
         self.aof.reset_statistics()
         self.saving.saver.saves = 0

@@ -311,6 +311,7 @@ def test_unlink_counts_values_of_many_elements() -> None:
     database = keyspace_at().databases[0]
     value = HashValue()
     value.fields = {b"%d" % number: b"x" for number in range(100)}
+    value.is_compact = False
     database.put(b"big", key_slot(b"big"), value)
     store(database, b"small")
     assert database.unlink(b"big", key_slot(b"big"))

@@ -1,0 +1,270 @@
+"""maxmemory and maxmemory-clients as clients see them, and what the allocators' answer is worth."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from cluster.clock import unix_ms
+from cluster.keyspace.reclaim import RECLAIMER
+from cluster.node.allocator import Allocator
+from cluster.node.client import Client
+from cluster.node.memory_limit import time_limit_us
+from tests.support.sessions import BenchClient, ServerBench
+
+OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_earlier_tests_is_freed_in_this_one() -> None:
+    gc.collect()
+    while RECLAIMER.drain(1_000_000):
+        pass
+
+
+def used(bench: ServerBench) -> int:
+    while RECLAIMER.drain(1_000_000):
+        pass
+    return bench.server.memory.used_bytes()
+
+
+def limit_to(bench: ServerBench, policy: str, spare_bytes: int, **settings: object) -> None:
+    """maxmemory just above what is used now."""
+    bench.server.settings.maxmemory_policy = policy
+    for name, value in settings.items():
+        setattr(bench.server.settings, name, value)
+    bench.server.settings.maxmemory = used(bench) + spare_bytes
+    bench.server.memory_limit.limit_changed()
+    bench.server.refresh_plain()
+
+
+def fill(client: BenchClient, keys: int, size: int = 1000, *, ttl: bool = False, prefix: str = "key") -> int:
+    """Store keys; returns how many were refused."""
+    refused = 0
+    for number in range(keys):
+        words = ["SET", f"{prefix}:{number}", b"x" * size, *(["EX", 1000] if ttl else [])]
+        refused += client.ask(*words) == OOM
+    return refused
+
+
+# The measure --------------------------------------------------------------------------------------------------------
+
+
+def test_the_allocators_tell_what_is_in_use() -> None:
+    allocator = Allocator()
+    if not allocator.is_exact:
+        pytest.skip("this interpreter or C library does not tell")
+    before = allocator.used_bytes()
+    small = [b"%020d" % number for number in range(100_000)]
+    with_small = allocator.used_bytes()
+    assert 100_000 * 64 <= with_small - before <= 100_000 * 80
+    large = [bytes(10_000) for _ in range(1000)]
+    huge = bytes(64 * MEGABYTE)
+    with_large = allocator.used_bytes()
+    assert 74 * MEGABYTE - 600_000 <= with_large - with_small <= 76 * MEGABYTE
+    del small, large, huge
+    assert abs(allocator.used_bytes() - before) < MEGABYTE
+    assert allocator.reserved_bytes >= allocator.used_bytes()
+
+
+def test_deleting_keys_lowers_used_memory() -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        before = used(bench)
+        fill(client, 5000)
+        full = used(bench)
+        assert full - before > 5_000_000
+        client.ask("FLUSHALL")
+        assert used(bench) - before < 500_000
+
+
+# Refusing and evicting ------------------------------------------------------------------------------------------------
+
+
+def test_without_eviction_what_needs_memory_is_refused() -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        fill(client, 100)
+        limit_to(bench, "noeviction", 100_000)
+        assert fill(client, 300, prefix="more") > 100
+        assert bench.server.is_out_of_memory
+        assert client.ask("SET", "k", "v") == OOM
+        assert client.ask("GET", "key:1") == b"$1000\r\n%b\r\n" % (b"x" * 1000)
+        assert client.ask("DEL", "key:1") == b":1\r\n"
+        assert client.pipeline(("MULTI",), ("PING",), ("EXEC",)) == (
+            b"+OK\r\n" + OOM + b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+        )
+        assert bench.server.commands.find(b"set").rejected_calls > 100  # type: ignore[union-attr]
+        assert bench.server.memory_limit.current_exceeded_us() > 0
+        client.ask("FLUSHALL")
+        assert client.ask("SET", "k", "v") == b"+OK\r\n"
+        assert bench.server.memory_limit.current_exceeded_us() == 0
+        assert bench.server.memory_limit.exceeded_us > 0
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-ttl", "volatile-lru"])
+def test_evicting_makes_room(policy: str) -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        fill(client, 100, prefix="before")
+        limit_to(bench, policy, 500_000, maxmemory_eviction_tenacity=100)
+        ttl = policy.startswith("volatile")
+        assert fill(client, 1500, ttl=ttl) == 0
+        assert bench.server.keyspace.evicted_keys > 500
+        assert used(bench) < bench.server.settings.maxmemory + 100_000
+        if ttl:
+            assert all(client.ask("EXISTS", f"before:{number}") == b":1\r\n" for number in range(100))
+
+
+def test_what_is_read_stays_under_lru() -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        limit_to(bench, "allkeys-lru", 400_000, maxmemory_eviction_tenacity=100, maxmemory_samples=10)
+        keyspace = bench.server.keyspace
+        fill(client, 100, prefix="hot")
+        for number in range(2000):
+            keyspace.access_ms = unix_ms() + number  # Housekeeping would move it on.
+            client.ask("SET", f"cold:{number}", b"x" * 1000)
+            client.ask("GET", f"hot:{number % 100}")
+        hot = sum(client.ask("EXISTS", f"hot:{number}") == b":1\r\n" for number in range(100))
+        assert keyspace.evicted_keys > 1500
+        assert hot > 60  # By chance it would be 15.
+
+
+def test_evictions_are_replicated_each_for_itself() -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        fill(client, 50)
+        bench.server.keyspace.followed = True
+        seen: list[list[tuple[int, list[bytes]]]] = []
+        bench.server.replicate = seen.append  # type: ignore[method-assign, assignment]
+        limit_to(bench, "allkeys-random", -20_000, maxmemory_eviction_tenacity=100)
+        bench.server.keyspace.followed = True
+        client.ask("PING", "x")
+        client.ask("SET", "k", "v")
+        deletions = [unit for unit in seen if unit[0][1][0] == b"DEL"]
+        assert len(deletions) >= 10
+        assert all(len(unit) == 1 for unit in deletions)
+
+
+def test_tenacity_as_time() -> None:
+    assert [time_limit_us(tenacity) for tenacity in (0, 1, 10, 20)] == [0, 50, 500, 2022]
+    assert 100_000_000 < time_limit_us(99) < 150_000_000
+    assert time_limit_us(100) > 10**15
+
+
+def test_far_below_the_limit_the_hot_path_is_open() -> None:
+    with ServerBench() as bench:
+        limit_to(bench, "allkeys-lru", 1 << 30)
+        assert bench.server.accepts_writes
+        limit_to(bench, "allkeys-lru", MEGABYTE)
+        assert not bench.server.accepts_writes
+
+
+def test_object_idletime_and_freq_follow_the_policy() -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        client.ask("SET", "k", "v")
+        assert client.ask("OBJECT", "IDLETIME", "k") == b":0\r\n"
+        assert client.ask("OBJECT", "FREQ", "k").startswith(b"-ERR An LFU maxmemory policy is not selected")
+        payload = client.ask("DUMP", "k").split(b"\r\n", 1)[1][:-2]
+        limit_to(bench, "allkeys-lru", 1 << 30)
+        assert client.ask("RESTORE", "old", 0, payload, "IDLETIME", 1000) == b"+OK\r\n"
+        assert client.ask("OBJECT", "IDLETIME", "old") in (b":1000\r\n", b":1001\r\n")
+        assert client.ask("TOUCH", "old") == b":1\r\n"
+        assert client.ask("OBJECT", "IDLETIME", "old") == b":0\r\n"
+        limit_to(bench, "allkeys-lfu", 1 << 30)
+        assert client.ask("RESTORE", "often", 0, payload, "FREQ", 100) == b"+OK\r\n"
+        assert client.ask("OBJECT", "FREQ", "often") == b":100\r\n"
+        assert client.ask("OBJECT", "IDLETIME", "often").startswith(b"-ERR An LFU maxmemory policy is selected")
+
+
+# Clients --------------------------------------------------------------------------------------------------------------
+
+
+def limit_clients(bench: ServerBench, limit_bytes: int) -> None:
+    bench.server.settings.maxmemory_clients = limit_bytes
+    bench.server.client_limit.settings_changed()
+    bench.server.refresh_plain()
+
+
+def test_the_client_that_holds_most_goes_first() -> None:
+    with ServerBench() as bench:
+        small, large = bench.connect(), bench.connect()
+        small.send(b"*1\r\n$100000\r\n" + b"x" * 50_000)
+        large.send(b"*1\r\n$900000\r\n" + b"x" * 200_000)
+        limit_clients(bench, 500_000)
+        large.send(b"x" * 300_000)
+        bench.run()
+        large.read()
+        small.read()
+        assert large.closed
+        assert not small.closed
+        assert bench.server.statistics.evicted_clients == 1
+
+
+def test_no_evict_protects_and_counts() -> None:
+    with ServerBench() as bench:
+        protected, other = bench.connect(), bench.connect()
+        assert protected.ask("CLIENT", "NO-EVICT", "ON") == b"+OK\r\n"
+        protected.send(b"*1\r\n$900000\r\n" + b"x" * 300_000)
+        limit_clients(bench, 200_000)
+        bench.run()
+        other.ask("PING")
+        assert not protected.closed
+        assert other.closed
+
+
+def test_a_client_may_have_to_go_for_what_it_asks() -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        limit_clients(bench, 200_000)
+        assert client.ask("SET", "k", b"x" * 50_000) == b"+OK\r\n"
+        client.ask("SET", "k", b"x" * 300_000)
+        assert client.closed
+        assert len(bench.server.keyspace.databases[0].read(b"k", 7629)) == 50_000  # type: ignore[arg-type]
+
+
+def test_a_percentage_is_one_of_maxmemory() -> None:
+    with ServerBench() as bench:
+        bench.server.settings.maxmemory = 10_000_000
+        limit_clients(bench, -5)
+        assert bench.server.client_limit.limit_bytes == 500_000
+
+
+# Cycles ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_connection_is_freed_without_the_collector() -> None:
+    """What has been frozen is never looked at again: a cycle through a session would stay for ever."""
+    gc.collect()
+    gc.disable()
+    try:
+        with ServerBench() as bench:
+            client = bench.connect()
+            for request in (
+                ("HELLO", 3),
+                ("SUBSCRIBE", "a"),
+                ("CLIENT", "TRACKING", "ON"),
+                ("GET", "k"),
+                ("UNSUBSCRIBE",),
+                ("WATCH", "k"),
+                ("MULTI",),
+                ("SET", "k", "v"),
+                ("NOSUCH",),
+                ("EXEC",),
+                ("BLPOP", "nothing", 100),
+            ):
+                client.ask(*request)
+            assert client.session.parked is not None
+            identity = id(client.session)
+            client.close()
+            del client.session
+            bench.run()
+            assert not bench.server.sessions
+            alive = [each for each in gc.get_objects() if type(each) is Client and id(each) == identity]
+            assert not alive, [type(referrer) for referrer in gc.get_referrers(alive[0])]
+    finally:
+        gc.enable()
