@@ -1,9 +1,10 @@
 -- Finds the null pointer as a value of Lua ("light userdata"), which no function of Lua returns.
 --
 -- Measuring an empty table from Python leaves one on the stack of a C function: lupa passes the length on as a pointer.
--- Returns that table, what to call before it is measured, and what to call after: it returns the value found.
+-- Returns that table, what to call before it is measured, and what to call after: it returns the value found, or another
+-- value of that type where lupa works differently.
 
-local type, sethook, getlocal = type, debug.sethook, debug.getlocal
+local newproxy, type, sethook, getlocal = newproxy, type, debug.sethook, debug.getlocal
 local found
 
 local function look_at_returning_function()
@@ -26,7 +27,7 @@ end
 
 local function take()
     sethook()
-    return found
+    return found or newproxy()
 end
 
 return {}, watch, take
