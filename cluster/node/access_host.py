@@ -17,7 +17,7 @@ from cluster.acl.errors import DefinitionError, RuleError
 from cluster.acl.file import parse_users, user_line, users_text
 from cluster.acl.log import LogEntry
 from cluster.acl.selectors import c_string, has_blanks
-from cluster.acl.users import User
+from cluster.acl.users import User, merge_selectors
 from cluster.commands.channels import Kind
 from cluster.errors import CommandError, ConfigError
 
@@ -134,14 +134,14 @@ class AccessHost:
                 raise ConfigError(f"Aborting Redis startup because of ACL errors: {_text(refusal.message)}") from None
 
     def _load_configured(self, words: list[bytes]) -> None:
-        """One ``user`` line, its selectors already put together."""
-        name, *rules = words
+        """One ``user`` line."""
+        name, *rest = words
         if has_blanks(name):
             raise DefinitionError(b"Spaces not allowed in ACL usernames")
         user = self._acl.new_user(name)
         if name == self._acl.default.name:
             self._acl.apply(user, b"reset")
-        for rule in rules:
+        for rule in merge_selectors(rest):
             try:
                 self._acl.apply(user, rule)
             except RuleError as refusal:

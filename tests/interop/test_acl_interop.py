@@ -89,7 +89,9 @@ def test_each_reads_what_the_other_has_saved(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[OurNode]:
-    with OurNode(user=["alice on >secret ~a* +@all", "default on nopass allkeys allchannels +@all"]) as server:
+    with OurNode(
+        user=["alice on >secret ~a* +@all (+get ~x)", "default on nopass allkeys allchannels +@all"]
+    ) as server:
         yield server
 
 
@@ -100,6 +102,7 @@ def test_redis_cli_logs_in(node: OurNode) -> None:
         ).stdout
 
     assert cli("ACL", "WHOAMI").strip() == "alice"
+    assert cli("GET", "x").strip() == ""
     assert cli("GET", "b").startswith("NOPERM this user has no permissions to access one of the keys")
     assert "WRONGPASS" in redis_cli(node.port, "PING", options=["--user", "alice", "--pass", "x"]).stderr
     answer = redis_cli(node.port, "ACL", "WHOAMI", options=["-u", f"redis://alice:secret@127.0.0.1:{node.port}"])
