@@ -233,6 +233,17 @@ class StreamNode:
         dead = self.dead
         return positions if dead is None else [place for place in positions if not dead[place]]
 
+    def find(self, entry_id: StreamId) -> int | None:
+        """The position of a live entry of a sorted node."""
+        if not self.master_id <= entry_id <= self.last_id:
+            return None
+        rows = self.rows()
+        key = self._sort_key(entry_id)
+        position = bisect_left(rows, key)
+        if rows[position][:2] != key or (self.dead is not None and self.dead[position]):
+            return None
+        return position
+
     def first_live(self, most: int) -> Sequence[int]:
         """The positions of the first live entries, up to ``most``."""
         dead = self.dead

@@ -157,7 +157,7 @@ class StreamValue(CollectionValue):
         """The node and the position of a live entry."""
         nodes = self.nodes
         place = max(bisect_right(nodes, entry_id, key=_master_id) - 1, 0)
-        if all([node.is_sorted for node in nodes[place : place + 2]]):
+        if all(node.is_sorted for node in nodes[place : place + 2]):
             position = nodes[place].find(entry_id) if nodes else None
             return None if position is None else (nodes[place], position)
         for node, positions in self.spans(entry_id, entry_id):

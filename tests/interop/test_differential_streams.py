@@ -218,11 +218,11 @@ _steps = st.lists(
             (2, _filling),
             (3, _waiting),
             (1, st.builds(_restore, _connections, keys, keys, st.booleans())),
-            (1, st.builds(_limit_nodes, st.sampled_from((0, 1, 3, 4, 100)), st.sampled_from((0, 64, 128, 300, 4096)))),
+            (1, st.builds(_limit_nodes, st.sampled_from((0, 1, 3, 4, 100)), st.sampled_from((0, 300, 1000, 4096)))),
         ]
     ),
     min_size=5,
-    max_size=40,
+    max_size=30,
 )
 _prepared: list[Request] = [
     *((b"XGROUP", b"CREATE", key, group, b"0", b"MKSTREAM") for key in KEYS[:2] for group in (b"g1", b"g2")),
