@@ -202,6 +202,8 @@ class Dispatcher:
         running_since = index
         count = len(requests)
         first_index = index
+        units: list[tuple[int, list[bytes]]] = []
+        """Requests that replicas and the log are told as they are, each a unit of its own; handed over together."""
         while index < count:
             argv = requests[index]
             row = find(argv[0])
@@ -234,6 +236,7 @@ class Dispatcher:
                 if not row.is_write:
                     reply = row.handler(client, argv)  # type: ignore[misc]
                     if keyspace.effects:
+                        self._end_units(client, units)
                         self.end_unit()
                 elif not accepts_writes:
                     row.calls -= 1
@@ -243,23 +246,31 @@ class Dispatcher:
                     dirty_before = keyspace.dirty
                     reply = row.handler(client, argv)  # type: ignore[misc]
                     if keyspace.dirty != dirty_before and keyspace.followed:
-                        self._collect(client, argv)
+                        # The handler may have set the effects, which mypy does not see.
+                        if client.effects is None and not keyspace.effects:  # type: ignore[redundant-expr]
+                            units.append((client.db.index, argv))
+                        else:
+                            self._collect(client, argv)
                     if keyspace.effects:
+                        self._end_units(client, units)
                         self.end_unit()
                         client.write_offset = server.replication_state.master_repl_offset
                     if ready:
+                        self._end_units(client, units)
                         server.blocking.serve()
                 else:
                     reply = row.handler(client, argv)  # type: ignore[misc]
             except CommandError as refusal:
                 reply = self._refuse(row, refusal)
                 if keyspace.effects:
+                    self._end_units(client, units)
                     self.end_unit()
             except Exception:
                 reply = self._report_bug(client, argv)
             if reply is not None:
                 out.append(reply)
             index += 1
+        self._end_units(client, units)
         if running is not None:
             elapsed_ns = clock_ns() - began_ns
             running.nanoseconds += elapsed_ns
@@ -274,6 +285,13 @@ class Dispatcher:
                 if each_ns >= server.slow_us * 1000:
                     self.note_slow(client, running, requests[index - 1], each_ns // 1000)
         return index
+
+    def _end_units(self, client: Client, units: list[tuple[int, list[bytes]]]) -> None:
+        """Hand over requests that are units of their own, before anything that came after them."""
+        if units:
+            self._server.replicate_requests(units)
+            units.clear()
+            client.write_offset = self._server.replication_state.master_repl_offset
 
     def note_slow(self, client: Client, row: Command, shown: list[bytes], elapsed_us: int) -> None:
         """A command lasted long enough for LATENCY, the slow log, or both."""

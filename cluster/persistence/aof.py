@@ -31,7 +31,7 @@ from cluster.persistence.aof_folder import AofFolder
 from cluster.persistence.aof_manifest import temporary_incr_name
 from cluster.persistence.child import ChildExit, ChildKind, ChildProcess, ChildReporter
 from cluster.persistence.saver import Saver
-from cluster.replication.unit_encoding import NO_DATABASE, encode_unit
+from cluster.replication.unit_encoding import NO_DATABASE, encode_requests, encode_unit
 from cluster.settings import Settings
 
 WRITE_ERROR_LOG_INTERVAL_S: Final = 30
@@ -172,16 +172,28 @@ class AppendOnlyFile:
 
     def feed(self, effects: Sequence[tuple[int, list[bytes]]]) -> None:
         """Take the effects of one unit, as (database, command) pairs; written with the next flush."""
-        if not self.wants_effects or not effects:
+        if not self._takes_effects() or not effects:
             return
-        if self._state is AofState.WAIT_REWRITE and not self.rewrite_is_running:
-            return  # The rewrite that is still to begin will find it in the data set.
-        if any(type(argv) is ReplicasOnly for _database, argv in effects):
+        if len(effects) > 1:
             effects = [effect for effect in effects if type(effect[1]) is not ReplicasOnly]
             if not effects:
                 return
-        data = encode_unit(effects, self._selected_database)
+        elif type(effects[0][1]) is ReplicasOnly:
+            return
+        self._take(encode_unit(effects, self._selected_database))
         self._selected_database = effects[-1][0]
+
+    def feed_requests(self, requests: Sequence[tuple[int, list[bytes]]]) -> None:
+        """The same for requests that are units of their own."""
+        if self._takes_effects():
+            self._take(encode_requests(requests, self._selected_database))
+            self._selected_database = requests[-1][0]
+
+    def _takes_effects(self) -> bool:
+        # Before the first rewrite begins, nothing is logged: it will find everything in the data set.
+        return self._state is AofState.ON or (self._state is AofState.WAIT_REWRITE and self.rewrite_is_running)
+
+    def _take(self, data: bytes) -> None:
         if self._settings.aof_timestamp_enabled:
             unix_s = self._keyspace.now_ms // 1000
             if unix_s > self._timestamp_unix_s:

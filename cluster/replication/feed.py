@@ -20,7 +20,7 @@ from cluster.replication.backlog import MIN_SIZE_BYTES, Backlog
 from cluster.replication.host import FeedHost
 from cluster.replication.replica import Announcement, Replica, ReplicaState
 from cluster.replication.state import ReplicationState
-from cluster.replication.unit_encoding import NO_DATABASE, encode_unit
+from cluster.replication.unit_encoding import NO_DATABASE, encode_requests, encode_unit
 from cluster.settings import Settings
 
 PUSH_BYTES_MAX = 1 << 20
@@ -75,6 +75,15 @@ class ReplicationFeed:
             return
         data = encode_unit(commands, self.selected_database)
         self.selected_database = commands[-1][0]
+        self._unsettled.append(data)
+        self.state.master_repl_offset += len(data)
+
+    def feed_requests(self, requests: Sequence[tuple[int, list[bytes]]]) -> None:
+        """Replicate requests that are units of their own."""
+        if not self.active:
+            return
+        data = encode_requests(requests, self.selected_database)
+        self.selected_database = requests[-1][0]
         self._unsettled.append(data)
         self.state.master_repl_offset += len(data)
 

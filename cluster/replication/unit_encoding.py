@@ -25,6 +25,19 @@ def encode_select(database: int) -> bytes:
     return b"*2\r\n$6\r\nSELECT\r\n$%d\r\n%b\r\n" % (len(text), text)
 
 
+def encode_requests(requests: Sequence[tuple[int, list[bytes]]], selected_database: int) -> bytes:
+    """Several units of one command each, for a reader that is in ``selected_database``; then in the last one's."""
+    if requests[0][0] == selected_database and all(database == selected_database for database, _argv in requests):
+        return b"".join([encode_command(tuple(argv)) for _database, argv in requests])
+    parts = []
+    for database, argv in requests:
+        if database != selected_database:
+            parts.append(encode_select(database))
+            selected_database = database
+        parts.append(encode_command(tuple(argv)))
+    return b"".join(parts)
+
+
 def encode_unit(commands: Sequence[tuple[int, list[bytes]]], selected_database: int) -> bytes:
     """One unit as (database, command) pairs, for a reader that is in ``selected_database``; then in the last one's."""
     database, argv = commands[0]

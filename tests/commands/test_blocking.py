@@ -50,6 +50,7 @@ def told(bench: ServerBench) -> list[list[list[bytes]]]:
         units.append([argv for _index, argv in commands])
 
     bench.server.feed.feed = feed  # type: ignore[method-assign]
+    bench.server.feed.feed_requests = lambda requests: [feed([each]) for each in requests]  # type: ignore[method-assign, assignment]
     bench.server.keyspace.followed = True
     return units
 

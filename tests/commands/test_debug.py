@@ -136,6 +136,6 @@ def test_object_tells_where_a_value_is(node: OurNode) -> None:
 def test_replicate_reaches_replicas_alone(node: OurNode) -> None:
     with OurNode(replicaof=f"127.0.0.1 {node.port}") as replica:
         eventually(lambda: replica.info("replication")["master_link_status"] == "up", 20)
-        node.call("DEBUG", "REPLICATE", "all", "SET", "only there", "x")
+        node.call("DEBUG", "REPLICATE", "SET", "only there", "x")
         eventually(lambda: replica.call("GET", "only there") == b"x")
         assert node.call("EXISTS", "only there") == 0

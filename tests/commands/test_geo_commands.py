@@ -60,6 +60,7 @@ def test_events_and_changes(bench: ServerBench, client: BenchClient, request_: s
 def test_what_replicas_are_told(bench: ServerBench, client: BenchClient) -> None:
     told: list[list[bytes]] = []
     bench.server.feed.feed = lambda commands: told.extend(argv for _index, argv in commands)  # type: ignore[method-assign]
+    bench.server.feed.feed_requests = bench.server.feed.feed  # type: ignore[method-assign]
     bench.server.keyspace.followed = True
     ask(client, "GEOADD g NX 13.361389 38.115556 Palermo 13.361389 38.115556 p")
     ask(client, "GEOADD g NX 13.361389 38.115556 Palermo")

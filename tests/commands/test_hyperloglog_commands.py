@@ -29,7 +29,8 @@ def effects(bench: ServerBench, monkeypatch: pytest.MonkeyPatch) -> list[list[by
     """What is replicated, as it happens."""
     commands: list[list[bytes]] = []
     bench.server.keyspace.followed = True
-    monkeypatch.setattr(bench.server, "replicate", lambda unit: commands.extend(argv for _index, argv in unit))
+    for hook in ("replicate", "replicate_requests"):
+        monkeypatch.setattr(bench.server, hook, lambda unit: commands.extend(argv for _index, argv in unit))
     return commands
 
 

@@ -104,13 +104,13 @@ def test_a_cursor_beyond_the_end_ends_the_iteration(client: BenchClient) -> None
 def _effects(bench: ServerBench, client: BenchClient, *request: str | int) -> tuple[bytes, list[list[bytes]]]:
     units: list[list[tuple[int, list[bytes]]]] = []
     server = bench.server
-    original = server.replicate
-    server.replicate = units.append  # type: ignore[method-assign, assignment]
+    original, original_requests = server.replicate, server.replicate_requests
+    server.replicate = server.replicate_requests = units.append  # type: ignore[method-assign, assignment]
     server.keyspace.followed = True
     try:
         answer = client.ask(*request)
     finally:
-        server.replicate = original  # type: ignore[method-assign]
+        server.replicate, server.replicate_requests = original, original_requests  # type: ignore[method-assign]
         server.keyspace.followed = False
     return answer, [argv for unit in units for _database, argv in unit]
 

@@ -87,6 +87,7 @@ def test_events_are_neither_replicated_nor_sent_to_the_cluster(
     bench.server.keyspace.followed = True
     replicated: list[tuple[int, list[bytes]]] = []
     monkeypatch.setattr(bench.server, "replicate", replicated.extend)
+    monkeypatch.setattr(bench.server, "replicate_requests", replicated.extend)
 
     bench.connect().ask("SET", "k", "v")
 

@@ -68,6 +68,7 @@ def test_what_replicas_are_told_of_lmpop(bench: ServerBench, client: BenchClient
     client.ask("RPUSH", "k", "a", "b", "c")
     told: list[list[bytes]] = []
     bench.server.feed.feed = lambda commands: told.extend(argv for _index, argv in commands)  # type: ignore[method-assign]
+    bench.server.feed.feed_requests = bench.server.feed.feed  # type: ignore[method-assign]
     bench.server.keyspace.followed = True
     assert client.ask("LMPOP", "2", "none", "k", "RIGHT", "COUNT", "2") == b"*2\r\n$1\r\nk\r\n" + encode("c", "b")
     assert client.ask("LMPOP", "1", "none", "RIGHT") == NULL_ARRAY

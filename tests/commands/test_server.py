@@ -126,17 +126,6 @@ def test_the_backlog_is_resized(node: OurNode) -> None:
         assert int(node.info("replication")["repl_backlog_histlen"]) <= 20_000 + 16_384
 
 
-def test_a_missing_append_only_file_is_admitted() -> None:
-    with OurNode(appendonly="yes") as node:
-        assert node.log_text().count("There is no append only file yet") == 1
-        assert node.call("CONFIG", "GET", "appendonly") == [b"appendonly", b"yes"]
-        assert node.call("CONFIG", "SET", "appendonly", "no") == b"OK"
-        assert node.call("CONFIG", "SET", "appendonly", "yes") == b"OK"
-        assert node.log_text().count("There is no append only file yet") == 2
-        assert str(node.raw().ask("BGREWRITEAOF")).startswith("ERR BGREWRITEAOF is not possible")
-        assert node.info("persistence")["aof_enabled"] == "0"
-
-
 def test_a_master_is_in_the_rewritten_file(node: OurNode) -> None:
     with OurNode() as replica:
         replica.call("REPLICAOF", "127.0.0.1", node.port)

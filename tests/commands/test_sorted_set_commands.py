@@ -36,6 +36,7 @@ def effects_of(bench: ServerBench) -> list[list[bytes]]:
     """From now on, what replicas would be told."""
     told: list[list[bytes]] = []
     bench.server.feed.feed = lambda commands: told.extend(argv for _index, argv in commands)  # type: ignore[method-assign]
+    bench.server.feed.feed_requests = bench.server.feed.feed  # type: ignore[method-assign]
     bench.server.keyspace.followed = True
     return told
 

@@ -92,6 +92,18 @@ class Bench:
         path = self.folder / "appendonlydir" / "appendonly.aof.manifest"
         return [f"{line.split()[1]} {line.split()[5]}" for line in path.read_text().splitlines()]
 
+    def kill_rewrite_from_outside(self) -> ChildExit:
+        """The child is too slow to be ready before it is killed."""
+        child = self.saver.child
+        assert child is not None
+        child.kill(9)
+        return self.finish_rewrite()
+
+    def slow_down(self, delay_us: int) -> None:
+        """So long each key takes a child; there is one."""
+        self.keyspace.databases[0].put(b"a", key_slot(b"a"), b"1")
+        self.settings.rdb_key_save_delay = delay_us
+
     def finish_rewrite(self) -> ChildExit:
         child = self.saver.child
         assert child is not None
@@ -155,6 +167,18 @@ def test_units_are_framed_for_who_reads_them_back(tmp_path: Path) -> None:
     )
     assert bench.aof.current_size == bench.aof.incr_size == len(bench.text())
     assert bench.aof.buffer_bytes == 0
+
+
+def test_requests_of_one_pass_are_taken_together(tmp_path: Path) -> None:
+    """A unit each, and a SELECT wherever the database changes."""
+    bench = opened(tmp_path)
+    words = [encode("INCR", "a"), encode("INCR", "b")]
+    bench.aof.feed_requests([(0, [b"INCR", b"a"]), (0, [b"INCR", b"b"])])
+    bench.aof.feed_requests([(0, [b"INCR", b"a"]), (2, [b"INCR", b"b"]), (2, [b"INCR", b"a"])])
+    bench.aof.feed_requests([(2, [b"INCR", b"b"])])
+    bench.aof.flush()
+
+    assert bench.text() == b"".join([SELECT_0, *words, words[0], encode("SELECT", 2), words[1], words[0], words[1]])
 
 
 def test_timestamps_stand_before_what_came_then(tmp_path: Path) -> None:
@@ -353,14 +377,12 @@ def test_a_rewrite_replaces_all_files(tmp_path: Path) -> None:
 
 def test_failures_leave_everything_in_place_and_slow_down(tmp_path: Path, now: list[int]) -> None:
     bench = opened(tmp_path, auto_aof_rewrite_min_size=0)
+    bench.slow_down(10_000_000)
     bench.feed(("SET", "a", "1"))
     bench.aof.flush()
     for _ in range(3):
         assert bench.aof.start_rewrite()
-        child = bench.saver.child
-        assert child is not None
-        child.kill(9)
-        assert bench.finish_rewrite().signal == 9
+        assert bench.kill_rewrite_from_outside().signal == 9
     assert bench.manifest() == [
         "appendonly.aof.1.base.rdb b",
         *(f"appendonly.aof.{n}.incr.aof i" for n in (1, 2, 3, 4)),
@@ -376,10 +398,7 @@ def test_failures_leave_everything_in_place_and_slow_down(tmp_path: Path, now: l
         assert bench.saver.child is None
         now[0] += 1
         bench.aof.cron()
-        child = bench.saver.child
-        assert child is not None
-        child.kill(9)
-        bench.finish_rewrite()
+        bench.kill_rewrite_from_outside()
 
 
 def test_growth_starts_a_rewrite(tmp_path: Path) -> None:
@@ -396,16 +415,15 @@ def test_growth_starts_a_rewrite(tmp_path: Path) -> None:
 
 def test_switched_on_while_running_it_counts_from_the_end_of_its_first_rewrite(tmp_path: Path) -> None:
     bench = make(tmp_path)
+    bench.slow_down(10_000_000)
     bench.feed(("SET", "a", "0"))  # Nobody wants it.
     assert bench.aof.start()
     assert bench.aof.state is AofState.WAIT_REWRITE
     bench.feed(("SET", "b", "2"))
     bench.aof.flush()
     assert not (tmp_path / "appendonlydir" / "appendonly.aof.manifest").exists()
-    child = bench.saver.child
-    assert child is not None
-    child.kill(9)
-    bench.finish_rewrite()
+    bench.kill_rewrite_from_outside()
+    bench.slow_down(0)
     assert bench.host.said("Removing the temp incr aof file")
     assert bench.aof.rewrites.scheduled
     bench.feed(("SET", "c", "3"))  # The next rewrite finds it in the data set.
