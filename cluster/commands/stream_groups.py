@@ -290,7 +290,7 @@ def _pending_details(query: _PendingQuery, pending_list: PendingList, now_ms: in
         yield array(
             [
                 id_reply(entry_id),
-                bulk(pending.consumer.name),
+                bulk(pending.owner),
                 integer(max(idle_ms, 0)),
                 integer(pending.delivery_count),
             ]

@@ -81,7 +81,7 @@ def _full_group(client: Session, stream: StreamValue, name: bytes, group: Group,
     pending = []
     for entry_id in _first_ids(group.pending, count):
         entry = group.pending.entries[entry_id]
-        owner = bulk(entry.consumer.name)
+        owner = bulk(entry.owner)
         pending.append(array([id_reply(entry_id), owner, integer(entry.delivered_ms), integer(entry.delivery_count)]))
     consumers = [_full_consumer(client, consumer, count) for _name, consumer in sorted(group.consumers.items())]
     return _map(

@@ -255,7 +255,7 @@ def _deliver(
 def claim_effect(key: bytes, group_name: bytes, group: Group, id_argument: bytes, pending: Pending) -> list[bytes]:
     """The XCLAIM that makes an entry pending elsewhere as it is here, and moves the group on to where it is here."""
     return [
-        b"XCLAIM", key, group_name, pending.consumer.name, b"0", id_argument, b"TIME", b"%d" % pending.delivered_ms,
+        b"XCLAIM", key, group_name, pending.owner, b"0", id_argument, b"TIME", b"%d" % pending.delivered_ms,
         b"RETRYCOUNT", b"%d" % pending.delivery_count, b"FORCE", b"JUSTID", b"LASTID", id_text(group.last_id),
     ]  # fmt: skip
 

@@ -3,7 +3,8 @@
 Role        A :class:`Group` owns one :class:`Pending` for each such entry, found by its id; the consumer to whom it was
             delivered last has it, too. Both keep theirs in a :class:`PendingList`.
 Invariants  Each pending entry of a group is in the list of exactly one consumer of that group, as the same object, and
-            nothing else is in a consumer's list.
+            nothing else is in a consumer's list. It knows the name of that consumer, not the consumer: a group is no
+            cycle, and goes when the last reference to it does.
 Source      stream.h and t_stream.c of Redis 7.0.15.      Units  ``*_ms``: Unix milliseconds.
 """
 
@@ -16,6 +17,7 @@ from typing import Final
 
 import attrs
 
+from cluster.keyspace.reclaim import LARGE, RECLAIMER
 from cluster.keyspace.stream_nodes import StreamId
 
 ENTRIES_READ_UNKNOWN: Final = -1
@@ -27,10 +29,11 @@ _STALE_ALWAYS_ALLOWED: Final = 64
 class Pending:
     """A delivery that was not acknowledged."""
 
-    __slots__ = ("consumer", "delivered_ms", "delivery_count")
+    __slots__ = ("delivered_ms", "delivery_count", "owner")
 
-    def __init__(self, consumer: Consumer, delivered_ms: int, delivery_count: int = 1) -> None:
-        self.consumer = consumer
+    def __init__(self, owner: bytes, delivered_ms: int, delivery_count: int = 1) -> None:
+        self.owner = owner
+        """The consumer's name."""
         self.delivered_ms = delivered_ms
         self.delivery_count = delivery_count
 
@@ -49,6 +52,11 @@ class PendingList:
         self._order: list[StreamId] = []
         self._first = 0
         """Everything before this place in ``_order`` is gone."""
+
+    def __del__(self) -> None:
+        if len(self.entries) > LARGE:
+            RECLAIMER.bury(self.entries)
+            RECLAIMER.bury(self._order)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -137,7 +145,7 @@ class Group:
         """An entry goes to a consumer, as if for the first time even if another (or the same) had it already."""
         pending = self.pending.entries.get(entry_id)
         if pending is None:
-            pending = Pending(consumer, now_ms)
+            pending = Pending(consumer.name, now_ms)
             self.pending.add(entry_id, pending)
             consumer.pending.add(entry_id, pending)
         else:
@@ -148,9 +156,9 @@ class Group:
 
     def hand_over(self, entry_id: StreamId, pending: Pending, consumer: Consumer) -> None:
         """A pending entry becomes another consumer's."""
-        if pending.consumer is not consumer:
-            pending.consumer.pending.remove(entry_id)
-            pending.consumer = consumer
+        if pending.owner != consumer.name:
+            self.consumers[pending.owner].pending.remove(entry_id)
+            pending.owner = consumer.name
             consumer.pending.add(entry_id, pending)
 
     def forget(self, entry_id: StreamId) -> bool:
@@ -158,7 +166,7 @@ class Group:
         pending = self.pending.remove(entry_id)
         if pending is None:
             return False
-        pending.consumer.pending.remove(entry_id)
+        self.consumers[pending.owner].pending.remove(entry_id)
         return True
 
     def copy(self) -> Group:
@@ -168,8 +176,8 @@ class Group:
             other.add_consumer(name, consumer.seen_ms)
         for entry_id in self.pending.ascending():
             pending = self.pending.entries[entry_id]
-            consumer = other.consumers[pending.consumer.name]
-            copied = Pending(consumer, pending.delivered_ms, pending.delivery_count)
+            consumer = other.consumers[pending.owner]
+            copied = Pending(consumer.name, pending.delivered_ms, pending.delivery_count)
             other.pending.add(entry_id, copied)
             consumer.pending.add(entry_id, copied)
         return other

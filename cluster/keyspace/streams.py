@@ -22,6 +22,7 @@ import attrs
 
 from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Group
 from cluster.keyspace.digest import mix
+from cluster.keyspace.reclaim import LARGE, LAZY_EFFORT, RECLAIMER
 from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, StreamNode
 from cluster.keyspace.values import CollectionValue
 
@@ -85,6 +86,10 @@ class StreamValue(CollectionValue):
         self.groups: dict[bytes, Group] = {}
         self._tree_nodes = 0
         """What :meth:`tree_nodes` answered; 0: to be counted again."""
+
+    def __del__(self) -> None:
+        if len(self.nodes) > LARGE:
+            RECLAIMER.bury(self.nodes)
 
     def __len__(self) -> int:
         return self.length
@@ -288,8 +293,11 @@ class StreamValue(CollectionValue):
     # As a value -----------------------------------------------------------------------------------------------
 
     def free_effort(self) -> int:
-        first = next(iter(self.groups.values()), None)
-        return self.tree_nodes() + (0 if first is None else len(self.groups) * (1 + len(first.pending)))
+        # The tree is not counted where there is enough to free anyway: that would take longer than freeing it.
+        nodes = self.tree_nodes() if len(self.nodes) <= LAZY_EFFORT else len(self.nodes)
+        if not self.groups:
+            return nodes
+        return nodes + len(self.groups) * (1 + len(self.groups[min(self.groups)].pending))
 
     def tree_nodes(self) -> int:
         """How many nodes Redis's radix tree has for these: one per key, per fork, and per run without a fork."""

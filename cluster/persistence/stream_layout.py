@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cluster.errors import RdbError
-from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Consumer, Group, Pending
+from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Group, Pending
 from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, StreamNode, as_int64, make_id
 from cluster.keyspace.streams import StreamValue
 from cluster.persistence import listpack
@@ -164,22 +164,21 @@ def _read_group(cursor: Cursor, version: int, stream: StreamValue) -> Group:
         group.entries_read = ENTRIES_READ_UNKNOWN if entries_read == MAX_PART else entries_read
     else:
         group.entries_read = stream.entries_up_to(group.last_id)
-    nobody = Consumer(b"", 0)
+    unowned: set[StreamId] = set()
     for _ in range(cursor.length()):
         entry_id = int.from_bytes(cursor.take(16), "big")
         if entry_id in group.pending.entries:
             raise cursor.error("Duplicated global PEL entry loading stream consumer group")
-        group.pending.add(entry_id, Pending(nobody, cursor.milliseconds(), cursor.length()))
-    owned = 0
+        unowned.add(entry_id)
+        group.pending.add(entry_id, Pending(b"", cursor.milliseconds(), cursor.length()))
     for _ in range(cursor.length()):
-        consumer = _read_consumer(cursor, version, group, nobody)
-        owned += len(consumer.pending)
-    if owned != len(group.pending):
+        _read_consumer(cursor, version, group, unowned)
+    if unowned:
         raise cursor.error("Stream CG PEL entry without consumer")
     return group
 
 
-def _read_consumer(cursor: Cursor, version: int, group: Group, nobody: Consumer) -> Consumer:
+def _read_consumer(cursor: Cursor, version: int, group: Group, unowned: set[StreamId]) -> None:
     name = cursor.string()
     if name in group.consumers:
         raise cursor.error("Duplicate stream consumer detected.")
@@ -191,11 +190,11 @@ def _read_consumer(cursor: Cursor, version: int, group: Group, nobody: Consumer)
         pending = group.pending.entries.get(entry_id)
         if pending is None:
             raise cursor.error("Consumer entry not found in group global PEL")
-        if pending.consumer is not nobody:
+        if entry_id not in unowned:
             raise cursor.error("Duplicated consumer PEL entry  loading a stream consumer group")
-        pending.consumer = consumer
+        unowned.discard(entry_id)
+        pending.owner = name
         consumer.pending.add(entry_id, pending)
-    return consumer
 
 
 # Writing --------------------------------------------------------------------------------------------------------

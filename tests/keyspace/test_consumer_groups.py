@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.keyspace.consumer_groups import Consumer, Group, Pending, PendingList
+from cluster.keyspace.consumer_groups import Group, Pending, PendingList
 
-_nobody = Consumer(b"", 0)
 _ids = st.integers(0, 50)
 
 
@@ -20,7 +22,7 @@ def test_pending_entries_are_kept_in_order(steps: list[tuple[str, int]]) -> None
         entry_id = rest[0] if rest else min(model, default=0)
         if name == "add":
             if entry_id not in model:
-                model[entry_id] = Pending(_nobody, entry_id)
+                model[entry_id] = Pending(b"", entry_id)
                 pending.add(entry_id, model[entry_id])
         else:
             assert pending.remove(entry_id) is model.pop(entry_id, None)
@@ -35,7 +37,7 @@ def test_pending_entries_are_kept_in_order(steps: list[tuple[str, int]]) -> None
 def test_what_is_gone_is_swept_out() -> None:
     pending = PendingList()
     for entry_id in range(10_000):
-        pending.add(entry_id, Pending(_nobody, 0))
+        pending.add(entry_id, Pending(b"", 0))
     for entry_id in range(9_990):
         pending.remove(entry_id)
     assert len(pending._order) < 200
@@ -45,7 +47,7 @@ def test_what_is_gone_is_swept_out() -> None:
 def test_entries_may_go_while_they_are_walked_through() -> None:
     pending = PendingList()
     for entry_id in range(1000):
-        pending.add(entry_id, Pending(_nobody, 0))
+        pending.add(entry_id, Pending(b"", 0))
     seen = []
     for entry_id in pending.ascending(100):
         seen.append(entry_id)
@@ -81,7 +83,22 @@ def test_each_pending_entry_belongs_to_one_consumer(steps: list[tuple[str, int, 
             assert group.remove_consumer(consumer) == len(theirs)
             for one in theirs:
                 del owners[one]
-        assert {one: entry.consumer.name for one, entry in group.pending.entries.items()} == owners
+        assert {one: entry.owner for one, entry in group.pending.entries.items()} == owners
         for other, each in group.consumers.items():
             assert list(each.pending.ascending()) == sorted(one for one, who in owners.items() if who == other)
             assert all(group.pending.entries[one] is entry for one, entry in each.pending.entries.items())
+
+
+def test_nothing_of_a_group_outlives_it() -> None:
+    """Without the help of the garbage collector, which does not look at what has been there for long."""
+    group = Group(0)
+    consumer = group.add_consumer(b"c", 0)
+    gone = weakref.ref(consumer)
+    for entry_id in range(10):
+        group.deliver(entry_id, consumer, 0)
+    gc.disable()
+    try:
+        del group, consumer
+        assert gone() is None
+    finally:
+        gc.enable()

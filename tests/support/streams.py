@@ -40,7 +40,7 @@ def group_of(
     for name, deliveries in pending.items():
         consumer = group.add_consumer(name, seen_ms)
         for entry_id, delivered_ms, delivery_count in deliveries:
-            entry = Pending(consumer, delivered_ms, delivery_count)
+            entry = Pending(name, delivered_ms, delivery_count)
             group.pending.add(make_id(*entry_id), entry)
             consumer.pending.add(make_id(*entry_id), entry)
     return group
@@ -82,10 +82,7 @@ def entries_of(stream: StreamValue) -> list[tuple[IdPair, list[bytes]]]:
 def _described_group(group: Group) -> dict[str, Any]:
     def pending(ids: list[StreamId]) -> list[Any]:
         entries = [(entry_id, group.pending.entries[entry_id]) for entry_id in ids]
-        return [
-            (pair(entry_id), entry.consumer.name, entry.delivered_ms, entry.delivery_count)
-            for entry_id, entry in entries
-        ]
+        return [(pair(entry_id), entry.owner, entry.delivered_ms, entry.delivery_count) for entry_id, entry in entries]
 
     return {
         "last_id": pair(group.last_id),
