@@ -67,7 +67,7 @@ def usage_of(client: Client) -> ClientUsage:
     names += 0 if tracking is None else len(tracking.prefixes)
     return ClientUsage(
         input=client.parser.buffered_bytes + sum(map(_encoded_size, unread)),
-        arguments=sum(map(len, request)),
+        arguments=sum(map(len, request)) + client.parser.argument_bytes,
         transaction=sum(len(word) + _POINTER_BYTES for _row, argv in queue for word in argv),
         ready=sum(map(len, client.out)),
         unsent=client.unsent_bytes,

@@ -26,6 +26,7 @@ from cluster.keyspace.database import Database
 from cluster.keyspace.eviction import Evictor, Policy
 from cluster.keyspace.reclaim import RECLAIMER
 from cluster.keyspace.values import effort, memory_bytes
+from cluster.node.memory import replication_bytes
 from cluster.slots.hashing import key_slot
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _MEASURE_SHARE: Final = 20
 """Asking takes at most one part in so many of the time."""
+_CLOSE_BYTES: Final = 64 << 10
+_CLOSE_SHARE: Final = 6
+"""That many while the estimate is so close to the limit."""
 _NEAR_BYTES: Final = 16 << 20
 _NEAR_SHARE: Final = 8
 """The hot path asks nobody while more than this is free: 16 MB, and an eighth of the limit."""
@@ -119,8 +123,7 @@ class MemoryLimit:
     def not_counted_bytes(self) -> int:
         """Buffers that eviction must not be done for."""
         server = self._server
-        excess = max(server.feed.buffer_bytes - server.settings.repl_backlog_size, 0)
-        return excess + server.aof.buffer_bytes
+        return max(replication_bytes(server) - server.settings.repl_backlog_size, 0) + server.aof.buffer_bytes
 
     def _measure(self) -> int:
         """Ask the allocators."""
@@ -134,9 +137,9 @@ class MemoryLimit:
         """What is used, by the last answer if that was not long ago."""
         age_us = clock.monotonic_us() - self._measured_us
         cost_us = self._server.memory.allocator.cost_us
-        over = self._estimate > self._server.settings.maxmemory
-        # An estimate that would cost somebody a key is looked at sooner.
-        if age_us > cost_us * (_MEASURE_SHARE // 5 if over else _MEASURE_SHARE):
+        is_close = self._estimate + _CLOSE_BYTES > self._server.settings.maxmemory
+        # An estimate that may soon cost somebody a key is looked at sooner.
+        if age_us > cost_us * (_CLOSE_SHARE if is_close else _MEASURE_SHARE):
             return self._measure()
         return self._estimate
 

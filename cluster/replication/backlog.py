@@ -23,7 +23,7 @@ CHUNK_BYTES = 16 * 1024
 _CHUNK_OVERHEAD_BYTES = 33 + 32 + 16
 """A bytes object, an integer, and their places in two lists."""
 _MERGE_AFTER_APPENDS = 64
-_COMPACT_AFTER_DROPS = 1024
+_COMPACT_AFTER_DROPS = 64
 
 
 @attrs.define
@@ -111,7 +111,7 @@ class Backlog:
             self.histlen -= length
             self.first_byte_offset += length
         self._head = head
-        if head >= _COMPACT_AFTER_DROPS:
+        if head >= _COMPACT_AFTER_DROPS and head * 8 >= len(self._chunks):
             del self._chunks[:head], self._starts[:head]
             self._merged = max(self._merged - head, 0)
             self._head = 0

@@ -9,6 +9,7 @@ Units       ``*_ms`` monotonic milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
@@ -41,6 +42,10 @@ class ReplicaSession(Protocol):
 
     def output_bytes(self) -> int:
         """How many pushed bytes the kernel has not taken yet."""
+
+    @property
+    def unsent(self) -> Sized:
+        """The pieces that they are in."""
 
 
 @attrs.frozen
