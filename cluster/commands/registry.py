@@ -59,6 +59,7 @@ _MAY_REPLICATE: Final = frozenset(
 # Redis flags as FAST only what never frees memory; these cost as little. The last row can take long, but no gate asks.
 _QUICK_ALTHOUGH_NOT_FAST: Final = frozenset(
     {"set", "setex", "psetex", "mset", "del", "setrange", "getrange", "setbit", "lindex", "lset", "lmove", "rpoplpush"}
+    | {"bitfield"}
     | {"lrange", "smembers", "hgetall", "zrange"}
 )
 
