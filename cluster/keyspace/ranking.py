@@ -53,6 +53,15 @@ class Ranking:
         """A ranking of members with the scores that come in the same order."""
         return cls(sorted(zip(scores, members, strict=True)))
 
+    @classmethod
+    def of_ascending(cls, scores: list[float], members: list[bytes]) -> Ranking:
+        """A ranking of few members that are in order, in one chunk; it takes the lists over."""
+        ranking = cls.__new__(cls)  # Made for every request to a small set.
+        ranking._scores, ranking._members = [scores], [members]
+        ranking._last_scores, ranking._last_members = scores[-1:], members[-1:]
+        ranking._tree = None
+        return ranking
+
     def copy(self) -> Ranking:
         """A ranking with lists of its own."""
         other = Ranking()

@@ -2,9 +2,10 @@
 
 Role        One class for both of Redis's encodings, "listpack" and "skiplist"; the change is one-way and follows
             zset-max-listpack-*. A member's score is found in a table, its rank and its neighbours in a Ranking.
-Invariants  Table and ranking hold the same members and the same float objects. A set of up to SMALL_MEMBERS has its
-            ranking only from the first request for an order on. A compact set's table is a dict, of the other kind a
-            small one is a dict, a big one a ScanTable. No score is NaN; none in a compact set is -0.
+Invariants  Table and ranking hold the same members and the same float objects. What never had more than SMALL_MEMBERS
+            keeps no ranking: its dict is put in order when an order is asked for, and ``_is_ordered`` remembers it. A
+            compact set's table is a dict; of the other kind a small one is a dict, a big one a ScanTable. No score is
+            NaN; none in a compact set is -0.
 Spec        t_zset.c (zsetAdd, zsetConvert, zzlInsertAt), debug.c (xorObjectDigest).      Units  limits in bytes.
 """
 
@@ -40,7 +41,7 @@ _ENTRY_BYTES: Final = 2 * 9
 class SortedSetValue(CollectionValue):
     """A sorted set. Whoever removes its last member removes the key."""
 
-    __slots__ = ("_ranking", "is_compact", "scores")
+    __slots__ = ("_is_ordered", "_ranking", "is_compact", "scores")
 
     type_name: ClassVar[bytes] = b"zset"
 
@@ -49,6 +50,8 @@ class SortedSetValue(CollectionValue):
         """The score of each member; to be changed by the methods only."""
         self.is_compact = True
         self._ranking: Ranking | None = None
+        self._is_ordered = False
+        """The table is a dict in ascending order. Without a ranking only."""
 
     @classmethod
     def of(cls, scores: Mapping[bytes, float], settings: Settings) -> SortedSetValue:
@@ -82,6 +85,7 @@ class SortedSetValue(CollectionValue):
         ranking = self._ranking
         if ranking is not None:
             ranking.add(score, member)
+        self._is_ordered = False
         if len(scores) > SMALL_MEMBERS:
             if ranking is None:
                 self._ranking = Ranking.of(scores.values(), scores)
@@ -93,6 +97,7 @@ class SortedSetValue(CollectionValue):
         if self.is_compact:
             score += 0.0
         self.scores[member] = score
+        self._is_ordered = False
         ranking = self._ranking
         if ranking is not None:
             ranking.remove(current, member)
@@ -117,8 +122,8 @@ class SortedSetValue(CollectionValue):
 
     def remove_span(self, start: int, stop: int) -> int:
         """Take out the ranks from ``start`` up to ``stop``, exclusive; returns how many there were."""
-        scores = self.scores
         removed = self.ranking.remove_span(start, stop)
+        scores = self.scores
         if len(removed) > 2 * len(scores) // 3 and type(scores) is ScanTable:
             kept = [(member, score) for member, score in self.ranking.ascending()]
             self.scores = ScanTable(kept, expected=len(kept))
@@ -129,7 +134,11 @@ class SortedSetValue(CollectionValue):
 
     def pop(self, *, greatest: bool) -> tuple[bytes, float]:
         """Take out the member with the greatest score, or the least."""
-        ranking = self.ranking
+        ranking = self._ranking
+        if ranking is None:
+            scores = self._in_order()
+            member = next(reversed(scores)) if greatest else next(iter(scores))
+            return member, scores.pop(member)
         member, score = ranking.last() if greatest else ranking.first()
         del self.scores[member]
         ranking.remove(score, member)
@@ -145,16 +154,30 @@ class SortedSetValue(CollectionValue):
 
     @property
     def ranking(self) -> Ranking:
-        """The order of the members, to be read only."""
-        ranking = self._ranking
-        if ranking is None:
-            ranking = self._ranking = Ranking.of(self.scores.values(), self.scores)
-        return ranking
+        """The order of the members, to be read only, and until the next change."""
+        if self._ranking is not None:
+            return self._ranking
+        scores = self._in_order()
+        return Ranking.of_ascending(list(scores.values()), list(scores))
+
+    def _in_order(self) -> dict[bytes, float]:
+        """The dict of a set without a ranking, put in order."""
+        scores = self.scores
+        assert type(scores) is dict
+        if not self._is_ordered:
+            in_order = sorted(zip(scores.values(), scores, strict=True))
+            scores = self.scores = {member: score for score, member in in_order}
+            self._is_ordered = True
+        return scores
 
     def rank(self, member: bytes) -> int | None:
         """How many stand before a member, or None when it is not there."""
         score = self.scores.get(member)
-        return None if score is None else self.ranking.rank(score, member)
+        if score is None:
+            return None
+        if self._ranking is None:
+            return list(self._in_order()).index(member)
+        return self._ranking.rank(score, member)
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -196,6 +219,7 @@ class SortedSetValue(CollectionValue):
         other.scores = self.scores.copy()
         other.is_compact = self.is_compact
         other._ranking = None if self._ranking is None else self._ranking.copy()
+        other._is_ordered = self._is_ordered
         return other
 
     def mix_into_digest(self, digest: bytes) -> bytes:
