@@ -120,7 +120,7 @@ class Settings:
     syslog_enabled: bool = False  # log to the system logger as well
     syslog_ident: str = "redis"  # name shown there
     syslog_facility: str = "local0"  # facility used there
-    crash_log_enabled: bool = True  # log a report when the process is killed by a fault
+    crash_log_enabled: bool = True  # log a report when SIGABRT ends the process
     crash_memcheck_enabled: bool = True  # test the memory as part of that report
     use_exit_on_panic: bool = False  # exit instead of abort after a panic
     databases: int = 16  # number of databases

@@ -96,8 +96,10 @@ def _restore(client: Session, argv: list[bytes]) -> bytes:
     if ttl_ms < 0:
         raise CommandError(b"ERR Invalid TTL value, must be >= 0")
     try:
-        value = restore_value(argv[3])
+        value = restore_value(argv[3], check_crc=not client.server.skip_checksum_validation)
     except RdbError as damage:
+        if damage.__cause__ is not None:
+            client.server.log.verbose(f"Internal error in RDB reading offset 0 -> {damage.__cause__}")
         raise CommandError(f"ERR {damage}".encode()) from damage
 
     replaced = options.replace and db.remove(key, slot)

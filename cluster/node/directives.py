@@ -201,7 +201,7 @@ TABLE: Final[tuple[Directive, ...]] = (
         Choice(("user", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7")),
         IMMUTABLE,
     ),
-    _row("crash-log-enabled", _SWITCH, NONE, NOT_YET),
+    _row("crash-log-enabled", _SWITCH),
     _row("crash-memcheck-enabled", _SWITCH, NONE, REMEMBERED),
     _row("use-exit-on-panic", _SWITCH, HIDDEN, REMEMBERED),
     _row("databases", _POSITIVE, IMMUTABLE),

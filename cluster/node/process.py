@@ -20,6 +20,8 @@ from cluster.node.listening import listen_everywhere, raise_descriptor_limit
 from cluster.node.logging import Log, log_mode, log_start
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from cluster.node.server import Server
     from cluster.settings import Settings
 
@@ -90,9 +92,17 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # No task of the loop: a second Ctrl-C must be heard also while the loop stands still to save.
         signal.signal(number, lambda number, _frame: server.stopping.signal(signal.Signals(number).name))
+    if settings.crash_log_enabled:
+        signal.signal(signal.SIGABRT, lambda number, frame: _crash(log, number, frame))
     import trio
 
     return trio.run(_serve, server)
+
+
+def _crash(log: Log, number: int, frame: FrameType | None) -> None:
+    from cluster.node.crash_report import report_and_die
+
+    report_and_die(log, number, frame)
 
 
 async def _serve(server: Server) -> int:
