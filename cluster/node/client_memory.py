@@ -55,7 +55,7 @@ class ClientUsage:
 
 def usage_of(client: Client) -> ClientUsage:
     """Look at everything a client holds."""
-    transaction = client.transaction
+    transaction = client.transaction or client.executing
     queue = [] if transaction is None else transaction.queue
     request = client.request or []
     # A request that runs is still in Redis's query buffer, one that waits is not, those behind it are.
@@ -113,7 +113,7 @@ class ClientLimit:
             size = usage_of(client).total
             self._total += size - self._noted.get(client, 0)
             self._noted[client] = size
-            if self._total >= self.limit_bytes:
+            if self._total > self.limit_bytes:
                 self._server.reactor.request_flush()  # Before the loop sleeps, those who hold most go.
 
     def note_all(self) -> None:
@@ -135,17 +135,17 @@ class ClientLimit:
 
     def enforce(self) -> None:
         """Disconnect clients, the largest first, until the limit holds."""
-        if not self.limit_bytes or self._total < self.limit_bytes:
+        if not self.limit_bytes or self._total <= self.limit_bytes:
             return
         server = self._server
         candidates = sorted((client for client in self._noted if not client.no_evict), key=self._noted.__getitem__)
-        while self._total >= self.limit_bytes and candidates:
+        while self._total > self.limit_bytes and candidates:
             client = candidates.pop()
             server.log.notice(f"Evicting client: {server.describe_client(client)}")
             server.statistics.evicted_clients += 1
             self.forget(client)
             server.reactor.disconnect(client)
-        is_over = self._total >= self.limit_bytes
+        is_over = self._total > self.limit_bytes
         if is_over and not self._was_over:
             server.log.warning("Over client maxmemory after evicting all evictable clients")
         self._was_over = is_over

@@ -50,6 +50,7 @@ class Reactor:
         self._listeners: dict[int, socket.socket] = {}
         self._to_write: list[Client] = []
         self._in_pass = False
+        self._served_fd = -1
         self._flush_requested = False
         self._token: trio.lowlevel.TrioToken | None = None
 
@@ -110,6 +111,9 @@ class Reactor:
         received = 0
         clock_ns = time.perf_counter_ns
         ends_ns = clock_ns() + PASS_NS
+        if len(events) == 2 and events[0][0] == self._served_fd:
+            # Who was served last is still in epoll's list, ahead of the one who has been waiting for longer.
+            events.reverse()
         waiting = iter(events)
         for fd, mask in waiting:
             client = clients.get(fd)
@@ -147,6 +151,7 @@ class Reactor:
                     break
             elif client.read_bytes != READ_BYTES_MIN:
                 client.read_bytes = READ_BYTES_MIN
+        self._served_fd = events[-1][0] if events else -1
         server.statistics.net_input_bytes += received
         self._in_pass = False
         self.flush()
