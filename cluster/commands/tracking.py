@@ -174,7 +174,9 @@ class TrackingTable:
     def key_changed(self, database: Database, key: bytes) -> None:
         """The observer of the keyspace (trackingInvalidateKey)."""
         if self.prefixes:
-            changer = None if database.keyspace.is_housekeeping else self._current
+            # Redis tells a client that broadcasts of what its scripts do, NOLOOP or not.
+            by_nobody = database.keyspace.is_housekeeping or self._server.scripting.current is not None
+            changer = None if by_nobody else self._current
             for prefix, broadcast in self.prefixes.items():
                 if key.startswith(prefix):
                     broadcast.keys[key] = changer

@@ -92,7 +92,6 @@ class ScriptRun:
     """The slot of the keys that were declared or first used; None: of none yet."""
     targets: int = TO_ALL
     has_written: bool = False
-    has_read: bool = False
     is_killed: bool = False
 
 
@@ -280,14 +279,16 @@ class Scripting:
             if self.is_busy:
                 self.is_busy = False
                 server.refresh_plain()
-        if run.has_read and client.tracking is not None:
-            row = server.commands.find(run.argv[0])
-            if row is not None:
-                server.tracking.remember_keys(client, row, run.argv)
         if server.exit_requested.is_set():
             server.keyspace.effects.clear()  # SHUTDOWN NOSAVE came between: as if the process had ended then.
         client.effects = []
         return reply
+
+    def _remember_keys(self, run: ScriptRun) -> None:
+        """A script that has read something may have read all of its keys: whoever runs it may cache what it returns."""
+        row = self._server.commands.find(run.argv[0])
+        if row is not None:
+            self._server.tracking.remember_keys(run.caller, row, run.argv)
 
     def _new_session(self) -> Session:
         session = Session(self._server, 0)
@@ -455,8 +456,8 @@ class Scripting:
             server.dispatcher.note_slow(run.caller, row, session.redacted or argv, elapsed_ns // 1000)
         if server.monitors and traits.is_shown:
             server.monitors.feed(session, session.redacted or argv)
-        if traits.is_read:
-            run.has_read = True
+        if traits.is_read and run.caller.tracking is not None:
+            self._remember_keys(run)
         if failure is not None:
             raise failure
         if keyspace.followed and not session.prevent_propagation:
