@@ -91,6 +91,7 @@ class Session:
         "created_ms",
         "db",
         "effects",
+        "executing",
         "has_big_output",
         "id",
         "in_exec",
@@ -149,6 +150,8 @@ class Session:
         self.readonly = False
         self.in_exec = False
         self.transaction: Transaction | None = None
+        self.executing: Transaction | None = None
+        """The transaction that EXEC is running: CLIENT LIST and ACL LOG show it as one that is still open."""
         self.watching: list[tuple[Database, bytes, bool]] = []
         """(database, key, was already expired when WATCH was called)"""
         self.watch_broken = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cluster import errors
 from cluster.commands.context import ServerContext, Session, Transaction
+from cluster.commands.key_positions import keys_of
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace.database import Database
@@ -142,11 +143,14 @@ def exec_(client: Session, argv: list[bytes]) -> bytes:
     unwatch_all(client)
     server = client.server
     client.in_exec = True
-    client.transaction = None
+    client.executing, client.transaction = transaction, None
     replies = []
     try:
         for row, queued in transaction.queue:
-            client.slot = key_slot(queued[1]) if row.single_key else client.slot
+            if row.single_key:
+                client.slot = key_slot(queued[1])
+            elif row.has_keys and (keys := keys_of(row, queued)):
+                client.slot = key_slot(keys[0])
             # Rules may have changed since the command was queued, and change while the queue runs.
             denial = server.acl.check(client.user, row, queued)
             if denial is not None:
@@ -158,6 +162,7 @@ def exec_(client: Session, argv: list[bytes]) -> bytes:
             replies.append(b"" if reply is None else reply)
     finally:
         client.in_exec = False
+        client.executing = None
         client.refresh_plain()
     client.effects = []  # The queue's own effects have been collected.
     return array(replies)

@@ -103,7 +103,7 @@ class AccessHost:
         """An entry for ACL LOG."""
         server = self._server
         if not context:
-            context = "toplevel" if session.transaction is None else "multi"
+            context = "multi" if session.transaction or session.executing else "toplevel"
         entry = LogEntry(
             reason=reason,
             context=context,

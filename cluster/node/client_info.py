@@ -34,7 +34,7 @@ def flags_of(client: Client) -> str:
             ("S", client.replica is not None and not client.is_monitor),
             ("M", client.is_master_link),
             ("P", client.subscriptions is not None),
-            ("x", client.transaction is not None),
+            ("x", client.transaction is not None or client.executing is not None),
             ("b", client.is_blocked()),
             ("t", client.tracking is not None),
             ("R", client.tracking is not None and client.tracking.is_broken),
@@ -54,7 +54,7 @@ def flags_of(client: Client) -> str:
 def describe(client: Client, now_ms: int) -> str:
     """The whole line, without its line end."""
     redirect_id = -1 if client.tracking is None else client.tracking.redirect_id
-    transaction = client.transaction
+    transaction = client.transaction or client.executing
     usage = usage_of(client)
     idle_ms = now_ms - client.last_active_ms
     free_bytes = max(_QUERY_BUFFER_BYTES, client.large_value_bytes) if idle_ms <= _BUFFER_KEPT_MS else 0

@@ -356,6 +356,13 @@ def test_the_log_of_refusals(bench: ServerBench, admin: BenchClient) -> None:
     assert admin.ask("ACL", "LOG") == b"*0\r\n"
 
 
+def test_a_login_that_fails_in_a_transaction_is_logged_as_such(bench: ServerBench, admin: BenchClient) -> None:
+    client = bench.connect()
+    client.pipeline(("MULTI",), ("AUTH", "nobody", "x"))
+    assert client.ask("EXEC") == b"*1\r\n" + WRONGPASS
+    assert [(each["context"], each["object"]) for each in entries(admin)] == [("multi", "AUTH")]
+
+
 def test_ten_entries_unless_asked_for_more(bench: ServerBench, admin: BenchClient) -> None:
     for number in range(12):
         admin.ask("AUTH", f"user{number}", "x")

@@ -203,3 +203,16 @@ def test_one_transaction_is_one_unit_for_replicas(bench: ServerBench, client: Be
     assert units == [
         [(0, [b"SET", b"k", b"v"]), (0, [b"SET", b"f", b"0.5", b"KEEPTTL"]), (1, [b"SET", b"k", b"w"])],
     ]
+
+
+def test_each_command_finds_its_own_keys(client: BenchClient) -> None:
+    """Also one whose first key is not told by its place alone."""
+    client.pipeline(("RPUSH", "list", "2", "1"), ("SET", "other", "x"), ("MULTI",), ("GET", "other"), ("SORT", "list"))
+    assert client.ask("EXEC") == b"*2\r\n$1\r\nx\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
+
+
+def test_a_running_transaction_is_shown_as_open(client: BenchClient) -> None:
+    client.pipeline(("MULTI",), ("CLIENT", "INFO"), ("PING",))
+    reply = client.ask("EXEC")
+    assert b" flags=xU " in reply and b" multi=2 " in reply
+    assert b" multi=-1 " in client.ask("CLIENT", "INFO")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cluster.acl.catalog import CATEGORIES
 from cluster.commands.registry import read_records
-from tests.support.differential.vocabulary import Request, Requests, words
+from tests.support.differential.vocabulary import Request, Requests, weighted, words
 
 USERS = (b"alice", b"bob", b"default")
 KEYS = (b"foo", b"foobar", b"bar", b"b?r", b"read", b"rw")
@@ -23,7 +23,10 @@ _patterns = st.sampled_from((b"*", b"foo*", b"b[ao]r", b"b?r", b"read", b"rw", b
 _channels = st.sampled_from((b"*", b"news*", b"news", b"n*", b"", b"\xff", b"sp ace", b"nul\0"))
 _passwords = st.sampled_from((b"one", b"two", b"", b"\0\xff \n"))
 _hashes = st.sampled_from((b"a" * 64, b"0123456789abcdef" * 4, b"A" * 64, b"a" * 63, b""))
-_names = st.one_of(st.sampled_from(COMMANDS), st.sampled_from(COMMANDS), st.just("nosuch")).map(str.encode)
+# By number: a strategy shows what it draws from, and that would be all names.
+_names = weighted(
+    (9, st.integers(0, len(COMMANDS) - 1).map(lambda number: COMMANDS[number].encode())), (1, st.just(b"nosuch"))
+)
 _first_arguments = st.sampled_from((b"select|0", b"select|1", b"SELECT|0", b"get|x", b"debug|segfault", b"sort|a|b"))
 _parts = st.sampled_from((b"config|", b"config|nosuch", b"config|get|x", b"nosuch|x", b"|", b"|get", b"config||get"))
 _categories = st.sampled_from([*CATEGORIES, "all", "nosuch", ""]).map(str.encode)
@@ -34,32 +37,33 @@ def _joined(*parts: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
 
 
 def _any_case(rules: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    return st.one_of(rules, rules, rules.map(bytes.upper))
+    return weighted((3, rules), (1, rules.map(bytes.upper)))
 
 
 _signs = st.sampled_from((b"+", b"-"))
-selector_rules = st.one_of(
-    words("allkeys ~* resetkeys allchannels &* resetchannels allcommands nocommands +@all -@all"),
-    _joined(_signs, _any_case(_names)),
-    _joined(_signs, _any_case(_names)),
-    _joined(_signs, st.just(b"@"), _any_case(_categories)),
-    _joined(_signs, st.just(b"@"), _any_case(_categories)),
-    _joined(_signs, st.one_of(_first_arguments, _first_arguments, _parts)),
-    _joined(st.sampled_from((b"~", b"~", b"%R~", b"%W~", b"%RW~", b"%wr~", b"%RR~", b"%R", b"%X~", b"%")), _patterns),
-    _joined(st.just(b"&"), _channels),
-    st.sampled_from((b"junk", b"+", b"-", b"(", b"@all", b"allkeys\0x", b"+get\0x", b"+@read\0")),
+_words = words("allkeys ~* resetkeys allchannels &* resetchannels allcommands nocommands +@all -@all")
+_key_rules = _joined(
+    st.sampled_from((b"~", b"~", b"%R~", b"%W~", b"%RW~", b"%wr~", b"%RR~", b"%R", b"%X~", b"%")), _patterns
+)
+selector_rules = weighted(
+    (4, _words),
+    (6, _joined(_signs, _any_case(_names))),
+    (6, _joined(_signs, st.just(b"@"), _any_case(_categories))),
+    (3, _joined(_signs, weighted((2, _first_arguments), (1, _parts)))),
+    (6, _key_rules),
+    (3, _joined(st.just(b"&"), _channels)),
+    (1, st.sampled_from((b"junk", b"+", b"-", b"(", b"@all", b"allkeys\0x", b"+get\0x", b"+@read\0"))),
 )
 _selectors = st.lists(selector_rules, max_size=5).map(lambda rules: b"(" + b" ".join(rules) + b")")
 _odd_selectors = st.sampled_from((b"()", b"( )", b"(+get", b"~a)", b"('+get)", b'("+get" ~"a")', b"((+get))", b")"))
-user_rules = st.one_of(
-    words("on off nopass resetpass reset clearselectors sanitize-payload skip-sanitize-payload"),
-    _joined(st.sampled_from((b">", b">", b"<")), _passwords),
-    _joined(st.sampled_from((b"#", b"!")), _hashes),
-    _selectors,
-    _selectors.map(lambda rule: rule),
-    _odd_selectors,
-    st.sampled_from((b"", b"junk", b"ON\0x")),
-    *[selector_rules] * 6,
+user_rules = weighted(
+    (6, words("on off nopass resetpass reset clearselectors sanitize-payload skip-sanitize-payload")),
+    (3, _joined(st.sampled_from((b">", b">", b"<")), _passwords)),
+    (2, _joined(st.sampled_from((b"#", b"!")), _hashes)),
+    (5, _selectors),
+    (1, _odd_selectors),
+    (1, st.sampled_from((b"", b"junk", b"ON\0x"))),
+    (24, selector_rules),
 )
 
 
@@ -139,32 +143,20 @@ dry_runs: Requests = st.builds(
     st.sampled_from((*[b"alice"] * 6, *[b"bob"] * 2, b"default", b"nobody")),
     _dry_requests(),
 )
-questions: Requests = st.one_of(
-    dry_runs,
-    dry_runs,
-    dry_runs,
-    st.builds(lambda name: (b"ACL", b"GETUSER", name), st.sampled_from((*USERS, b"nobody"))),
-    st.sampled_from(
-        (
-            (b"ACL", b"LIST"),
-            (b"ACL", b"USERS"),
-            (b"ACL", b"DELUSER", b"bob"),
-            (b"ACL", b"DELUSER", b"alice", b"nobody"),
-            (b"ACL", b"DELUSER", b"default"),
-            (b"ACL", b"DELUSER", b"alice", b"default"),
-            (b"ACL", b"CAT", b"nosuch"),
-            (b"ACL", b"CAT", b"READ", b"x"),
-            (b"ACL", b"SAVE"),
-            (b"ACL", b"GENPASS", b"0"),
-            (b"ACL", b"GENPASS", b"4097"),
-            (b"ACL", b"GENPASS", b"x"),
-            (b"ACL", b"LOG", b"x"),
-            (b"ACL", b"LOG", b"-1"),
-            (b"ACL", b"LOG", b"1", b"1"),
-            (b"ACL", b"HELP"),
-            (b"ACL", b"nosuch"),
+_other_questions: Requests = st.sampled_from(
+    [
+        (b"ACL", *line.split())
+        for line in (
+            *(b"LIST", b"USERS", b"DELUSER bob", b"DELUSER alice nobody", b"DELUSER default", b"DELUSER alice default"),
+            *(b"CAT nosuch", b"CAT READ x", b"SAVE", b"GENPASS 0", b"GENPASS 4097", b"GENPASS x", b"LOG x", b"LOG -1"),
+            *(b"LOG 1 1", b"HELP", b"nosuch"),
         )
-    ),
+    ]
+)
+questions: Requests = weighted(
+    (6, dry_runs),
+    (2, st.builds(lambda name: (b"ACL", b"GETUSER", name), st.sampled_from((*USERS, b"nobody")))),
+    (2, _other_questions),
 )
 
 SESSION_USERS = (b"alice", b"bob", b"default")
@@ -194,11 +186,14 @@ _session_rules = st.lists(
     max_size=6,
 )
 
-changes_of_users: Requests = st.one_of(
-    st.builds(lambda name, rules: (b"ACL", b"SETUSER", name, *rules), st.sampled_from(SESSION_USERS), _session_rules),
-    st.builds(lambda name: (b"ACL", b"DELUSER", name), st.sampled_from(SESSION_USERS[:2])),
-    st.sampled_from(((b"CONFIG", b"SET", b"requirepass", b"one"), (b"CONFIG", b"SET", b"requirepass", b""))),
-    st.sampled_from((b"0", b"1", b"128")).map(lambda length: (b"CONFIG", b"SET", b"acllog-max-len", length)),
+_set_users = st.builds(
+    lambda name, rules: (b"ACL", b"SETUSER", name, *rules), st.sampled_from(SESSION_USERS), _session_rules
+)
+changes_of_users: Requests = weighted(
+    (8, _set_users),
+    (1, st.builds(lambda name: (b"ACL", b"DELUSER", name), st.sampled_from(SESSION_USERS[:2]))),
+    (1, st.sampled_from(((b"CONFIG", b"SET", b"requirepass", b"one"), (b"CONFIG", b"SET", b"requirepass", b"")))),
+    (1, st.sampled_from((b"0", b"1", b"128")).map(lambda length: (b"CONFIG", b"SET", b"acllog-max-len", length))),
 )
 """What an administrator does while others are connected."""
 
@@ -217,31 +212,32 @@ _logins: Requests = st.one_of(
     st.just((b"AUTH", b"a", b"b", b"c")),
 )
 _SORT_TAILS = ((b"BY", b"w*"), (b"BY", b"w"), (b"GET", b"#"), (b"GET", b"w*"), (b"STORE", b"bar"), ())
-everyday_requests: Requests = st.one_of(
-    _logins,
+_scripts = st.builds(
+    lambda script, key: (b"EVAL", script, b"1", key),
     st.sampled_from(
         (
-            *((b"MULTI",), (b"EXEC",), (b"DISCARD",), (b"PING",), (b"RESET",), (b"WATCH", b"foo"), (b"ACL", b"WHOAMI")),
-            *((b"SELECT", b"0"), (b"SELECT", b"1"), (b"CONFIG", b"GET", b"maxmemory"), (b"CONFIG", b"NOSUCH")),
-            *((b"CLIENT", b"SETNAME", b"x"), (b"CLIENT", b"GETNAME"), (b"HELLO",), (b"HELLO", b"4"), (b"NOSUCH",)),
-            *((b"GET",), (b"ECHO", b"x" * 100), (b"COMMAND", b"COUNT", b"x"), (b"PUBLISH", b"news", b"m")),
-            *((b"PUBLISH", b"other", b"m"), (b"SPUBLISH", b"other", b"m"), (b"DBSIZE",), (b"FLUSHALL",)),
+            b"return redis.call('get', KEYS[1])",
+            b"return redis.pcall('set', KEYS[1], 'v')",
+            b"return {redis.pcall('get', 'foo'), redis.pcall('publish', 'news', 'm')}",
+            b"return {redis.acl_check_cmd('get', KEYS[1]), redis.acl_check_cmd('publish', 'news', 'm')}",
+            b"return redis.pcall('config', 'get', 'maxmemory')",
+            b"return redis.acl_check_cmd('nosuch')",
         )
     ),
-    st.builds(
-        lambda script, key: (b"EVAL", script, b"1", key),
-        st.sampled_from(
-            (
-                b"return redis.call('get', KEYS[1])",
-                b"return redis.pcall('set', KEYS[1], 'v')",
-                b"return {redis.pcall('get', 'foo'), redis.pcall('publish', 'news', 'm')}",
-                b"return {redis.acl_check_cmd('get', KEYS[1]), redis.acl_check_cmd('publish', 'news', 'm')}",
-                b"return redis.pcall('config', 'get', 'maxmemory')",
-                b"return redis.acl_check_cmd('nosuch')",
-            )
-        ),
-        _keys,
-    ),
+    _keys,
+)
+_plain_requests = st.sampled_from(
+    [
+        tuple(line.split())
+        for line in (
+            *(b"PING", b"RESET", b"WATCH foo", b"ACL WHOAMI", b"SELECT 0", b"SELECT 1", b"CONFIG GET maxmemory"),
+            *(b"CONFIG NOSUCH", b"CLIENT SETNAME x", b"CLIENT GETNAME", b"HELLO", b"HELLO 4", b"NOSUCH", b"GET"),
+            *(b"ECHO " + b"x" * 100, b"DBSIZE", b"COMMAND COUNT x", b"PUBLISH news m", b"PUBLISH other m"),
+            *(b"FLUSHALL", b"SPUBLISH other m"),
+        )
+    ]
+)
+_with_keys = st.one_of(
     st.builds(lambda key, tail: (b"SORT", key, *tail), _keys, st.sampled_from(_SORT_TAILS)),
     st.builds(lambda key: (b"OBJECT", b"ENCODING", key), _keys),
     st.builds(lambda key: (b"GET", key), _keys),
@@ -250,5 +246,12 @@ everyday_requests: Requests = st.one_of(
     st.builds(lambda names: (b"MGET", *names), _some_keys),
     st.builds(lambda names: (b"DEL", *names), _some_keys),
     st.builds(lambda source, target: (b"COPY", source, target), _keys, _keys),
+)
+everyday_requests: Requests = weighted(
+    (4, _logins),
+    (4, st.sampled_from(((b"MULTI",), (b"EXEC",), (b"EXEC",), (b"DISCARD",)))),
+    (4, _plain_requests),
+    (3, _scripts),
+    (8, _with_keys),
 )
 """What clients of restricted users ask, allowed or not."""
