@@ -416,7 +416,11 @@ class Saving:
                 if server.exit_requested.is_set():
                     return True  # SHUTDOWN while loading: what has been loaded is not needed any more.
         except RdbError as failure:
-            server.log.warning(str(failure))
+            # Also in the words of redis-check-rdb, which Redis runs on a file that it cannot read.
+            offset = parser.offset if parser is not None else 0
+            server.log.warning(f"Internal error in RDB reading offset {offset} -> {failure}")
+            server.log.warning("--- RDB ERROR DETECTED ---")
+            server.log.warning(f"[offset {offset}] {failure}")
             server.log.warning("Terminating server after rdb file reading failure.")
             return False
         except OSError as failure:
