@@ -29,7 +29,7 @@ from cluster.commands.stream_arguments import (
 from cluster.commands.stream_reading import claim_effect, create_consumer, position_effect
 from cluster.errors import CommandError
 from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Consumer, Group, Pending, PendingList
-from cluster.keyspace.stream_nodes import StreamId, StreamNode, id_text
+from cluster.keyspace.stream_nodes import StreamId, StreamNode, as_int64, id_text
 from cluster.keyspace.streams import StreamValue
 from cluster.resp.encode import EMPTY_ARRAY, OK, ONE, ZERO, array, bulk, integer
 from cluster.slots.hashing import key_slot
@@ -284,7 +284,7 @@ def _pending_details(query: _PendingQuery, pending_list: PendingList, now_ms: in
         if entry_id > query.end:
             return
         pending = pending_list.entries[entry_id]
-        idle_ms = now_ms - pending.delivered_ms
+        idle_ms = as_int64(now_ms - pending.delivered_ms)
         if query.least_idle_ms and idle_ms < query.least_idle_ms:
             continue
         yield array(
@@ -292,7 +292,7 @@ def _pending_details(query: _PendingQuery, pending_list: PendingList, now_ms: in
                 id_reply(entry_id),
                 bulk(pending.owner),
                 integer(max(idle_ms, 0)),
-                integer(pending.delivery_count),
+                integer(as_int64(pending.delivery_count)),
             ]
         )
         found += 1

@@ -14,7 +14,7 @@ from cluster.commands.stream_arguments import checked_stream, encode_range, id_r
 from cluster.commands.stream_groups import no_such_group, syntax_error
 from cluster.errors import CommandError
 from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Consumer, Group, PendingList
-from cluster.keyspace.stream_nodes import MAX_ID
+from cluster.keyspace.stream_nodes import MAX_ID, as_int64
 from cluster.keyspace.streams import StreamValue
 from cluster.resp.encode import array, bulk, integer
 from cluster.slots.hashing import key_slot
@@ -45,7 +45,7 @@ def xinfo_stream(client: Session, argv: list[bytes]) -> bytes:
         b"radix-tree-nodes": integer(stream.tree_nodes()),
         b"last-generated-id": id_reply(stream.last_id),
         b"max-deleted-entry-id": id_reply(stream.max_deleted_id),
-        b"entries-added": integer(stream.entries_added),
+        b"entries-added": integer(as_int64(stream.entries_added)),
         b"recorded-first-entry-id": id_reply(stream.first_id),
     }
     if len(argv) == 3:
@@ -82,7 +82,9 @@ def _full_group(client: Session, stream: StreamValue, name: bytes, group: Group,
     for entry_id in _first_ids(group.pending, count):
         entry = group.pending.entries[entry_id]
         owner = bulk(entry.owner)
-        pending.append(array([id_reply(entry_id), owner, integer(entry.delivered_ms), integer(entry.delivery_count)]))
+        pending.append(
+            array([id_reply(entry_id), owner, integer(entry.delivered_ms), integer(as_int64(entry.delivery_count))])
+        )
     consumers = [_full_consumer(client, consumer, count) for _name, consumer in sorted(group.consumers.items())]
     return _map(
         client,
@@ -102,7 +104,9 @@ def _full_consumer(client: Session, consumer: Consumer, count: int) -> bytes:
     pending = []
     for entry_id in _first_ids(consumer.pending, count):
         entry = consumer.pending.entries[entry_id]
-        pending.append(array([id_reply(entry_id), integer(entry.delivered_ms), integer(entry.delivery_count)]))
+        pending.append(
+            array([id_reply(entry_id), integer(entry.delivered_ms), integer(as_int64(entry.delivery_count))])
+        )
     return _map(
         client,
         {
@@ -161,7 +165,7 @@ def xinfo_consumers(client: Session, argv: list[bytes]) -> bytes:
             {
                 b"name": bulk(name),
                 b"pending": integer(len(consumer.pending)),
-                b"idle": integer(max(now_ms - consumer.seen_ms, 0)),
+                b"idle": integer(max(as_int64(now_ms - consumer.seen_ms), 0)),
             },
         )
         for name, consumer in sorted(group.consumers.items())

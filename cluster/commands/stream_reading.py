@@ -27,7 +27,7 @@ from cluster.commands.stream_arguments import (
 from cluster.errors import CommandError
 from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Consumer, Group, Pending
 from cluster.keyspace.database import Database
-from cluster.keyspace.stream_nodes import MAX_ID, StreamId, id_text
+from cluster.keyspace.stream_nodes import MAX_ID, StreamId, as_int64, id_text
 from cluster.keyspace.streams import StreamValue
 from cluster.resp.encode import array, bulk
 from cluster.slots.hashing import key_slot
@@ -247,6 +247,7 @@ def _deliver(
         encoded += encode_entries(node, positions)
         if len(encoded) == most:
             break
+    group.entries_read = as_int64(group.entries_read)
     if request.no_ack and encoded:
         tell(position_effect(key, request.group, group))
     return encoded
@@ -256,7 +257,7 @@ def claim_effect(key: bytes, group_name: bytes, group: Group, id_argument: bytes
     """The XCLAIM that makes an entry pending elsewhere as it is here, and moves the group on to where it is here."""
     return [
         b"XCLAIM", key, group_name, pending.owner, b"0", id_argument, b"TIME", b"%d" % pending.delivered_ms,
-        b"RETRYCOUNT", b"%d" % pending.delivery_count, b"FORCE", b"JUSTID", b"LASTID", id_text(group.last_id),
+        b"RETRYCOUNT", b"%d" % as_int64(pending.delivery_count), b"FORCE", b"JUSTID", b"LASTID", id_text(group.last_id),
     ]  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def _text_bytes(text: bytes) -> int:
 
 
 def as_int64(difference: int) -> int:
-    """A difference of two numbers of 64 bits as such a number holds it, with its sign."""
+    """What a signed number of 64 bits makes of a result that may be too large for it."""
     return ((difference + (1 << 63)) & MAX_PART) - (1 << 63)
 
 

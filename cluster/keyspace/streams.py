@@ -23,7 +23,7 @@ import attrs
 from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Group
 from cluster.keyspace.digest import mix
 from cluster.keyspace.reclaim import LARGE, LAZY_EFFORT, RECLAIMER
-from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, StreamNode
+from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, StreamNode, as_int64
 from cluster.keyspace.values import CollectionValue
 
 NODE_BYTES_MAX: Final = 1 << 30
@@ -110,7 +110,7 @@ class StreamValue(CollectionValue):
                 node = self.add_node(StreamNode(entry_id, node.fields if fields == node.fields else fields))
         node.append(entry_id, pairs)
         self.length += 1
-        self.entries_added += 1
+        self.entries_added = self.entries_added + 1 & MAX_PART
         self.appended += 1
         self.last_id = entry_id
         if self.length == 1:
@@ -271,14 +271,14 @@ class StreamValue(CollectionValue):
         if not self.entries_added:
             return 0
         if entry_id == self.last_id or (not self.length and entry_id < self.last_id):
-            return self.entries_added
+            return as_int64(self.entries_added)
         if entry_id > self.last_id:
             return ENTRIES_READ_UNKNOWN
         if not self.max_deleted_id or self.max_deleted_id < self.first_id:
             if entry_id < self.first_id:
-                return self.entries_added - self.length
+                return as_int64(self.entries_added - self.length)
             if entry_id == self.first_id:
-                return self.entries_added - self.length + 1
+                return as_int64(self.entries_added - self.length + 1)
         return ENTRIES_READ_UNKNOWN
 
     def lag(self, group: Group) -> int | None:
@@ -288,7 +288,7 @@ class StreamValue(CollectionValue):
         read = group.entries_read
         if read == ENTRIES_READ_UNKNOWN or group.last_id <= self.deletions_end():
             read = self.entries_up_to(group.last_id)
-        return None if read == ENTRIES_READ_UNKNOWN else self.entries_added - read
+        return None if read == ENTRIES_READ_UNKNOWN else as_int64(self.entries_added - read)
 
     # As a value -----------------------------------------------------------------------------------------------
 

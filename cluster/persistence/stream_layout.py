@@ -260,7 +260,11 @@ def _group_pieces(group: Group) -> Iterator[bytes]:
     yield encode_length(len(group.pending))
     for entry_id in group.pending.ascending():
         pending = group.pending.entries[entry_id]
-        yield _id_as_bytes(entry_id) + _INT64.pack(pending.delivered_ms) + encode_length(pending.delivery_count)
+        yield (
+            _id_as_bytes(entry_id)
+            + _INT64.pack(pending.delivered_ms)
+            + encode_length(pending.delivery_count & MAX_PART)
+        )
     yield encode_length(len(group.consumers))
     for name, consumer in sorted(group.consumers.items()):
         yield encode_string(name, compress=False)

@@ -373,3 +373,28 @@ def test_a_script_does_not_wait(client: BenchClient) -> None:
     refused = b"-ERR xread command is not allowed with BLOCK option from scripts\r\n"
     assert client.ask("xread", "BLOCK", "0", "STREAMS", "s", "$") == refused
     assert client.ask("XREAD", "STREAMS", "s", "$") == NOTHING
+
+
+def test_counters_wrap_as_64_bits_do(bench: ServerBench, client: BenchClient) -> None:
+    """Not that anybody counts so far, but XSETID, RETRYCOUNT and files may say so."""
+    most = str(2**63 - 1)
+    client.pipeline(
+        ("XADD", "s", "1-0", "f", "v"),
+        ("XGROUP", "CREATE", "s", "g", "0", "ENTRIESREAD", most),
+        ("XSETID", "s", "1-0", "ENTRIESADDED", most),
+        ("XADD", "s", "2-0", "f", "v"),
+        ("XREADGROUP", "GROUP", "g", "c", "STREAMS", "s", ">"),
+        ("XCLAIM", "s", "g", "c", "0", "1-0", "RETRYCOUNT", most),
+        ("XCLAIM", "s", "g", "c", "0", "1-0"),
+    )
+    least = b":-9223372036854775808\r\n"
+    assert b"entries-added\r\n" + least in client.ask("XINFO", "STREAM", "s")
+    assert client.ask("XPENDING", "s", "g", "-", "+", "1").endswith(least)
+    assert b"entries-read\r\n:-92233720368547758" in client.ask("XINFO", "GROUPS", "s")
+    stream = bench.server.keyspace.databases[0].slots[key_slot(b"s")][b"s"]
+    stream.entries_added = stream.groups[b"g"].pending.entries[1 << 64].delivery_count = 2**64 - 1
+    client.ask("XADD", "s", "3-0", "f", "v")
+    client.ask("XCLAIM", "s", "g", "c", "0", "1-0")
+    payload = client.ask("DUMP", "s")
+    assert client.ask("RESTORE", "t", "0", payload[payload.index(b"\n") + 1 : -2]) == b"+OK\r\n"
+    assert b"entries-added\r\n:0\r\n" in client.ask("XINFO", "STREAM", "t")
