@@ -264,12 +264,21 @@ end
 
 -- Catching -----------------------------------------------------------------------------------------------------------
 
+-- Where there is no room on the C stack for another call, there is none for the hook either: a script that could catch
+-- this, and went on down there, could not be ended by anybody.
+local function pass_on_overflow(failure)
+    if type(failure) == "string" and (find(failure, "C stack overflow", 1, true) or failure == "error in error handling") then
+        error(failure, 0)
+    end
+end
+
 -- Before Redis 7 errors were strings; pcall still gives the text of one that is a table.
 local function caught(done, ...)
     if done then
         return true, ...
     end
     local failure = presentable((...))
+    pass_on_overflow(failure)
     if type(failure) == "table" then
         local text = failure.err
         if type(text) == "string" or type(text) == "number" then
@@ -290,6 +299,15 @@ local function resumed(done, ...)
     if done then
         return true, ...
     end
+    local failure = presentable((...))
+    pass_on_overflow(failure)
+    return false, failure
+end
+
+local function without_handler(done, ...)
+    if done then
+        return true, ...
+    end
     return false, presentable((...))
 end
 
@@ -300,7 +318,7 @@ function base.xpcall(...)
             return handler(presentable(failure))
         end))
     end
-    return resumed(xpcall(...))
+    return without_handler(xpcall(...))
 end
 
 -- Code ---------------------------------------------------------------------------------------------------------------
@@ -347,7 +365,9 @@ function base.load(reader, name)
     end
     local done, text = pcall(read_all, reader)
     if not done then
-        return nil, presentable(text)
+        text = presentable(text)
+        pass_on_overflow(text)
+        return nil, text
     end
     return compile(text, name or "=(load)")
 end

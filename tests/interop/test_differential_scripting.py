@@ -155,9 +155,8 @@ def test_a_scripts_effects_are_one_transaction_for_replicas() -> None:
 
 
 def _leave_effects(pair: Pair) -> None:
-    pair.ask(
-        0, (b"EVAL", b"redis.call('SET','{t}a',1) redis.call('INCR','{t}a') redis.call('EXPIREAT','{t}a',4102444800)", b"0")
-    )
+    several = b"redis.call('SET','{t}a',1) redis.call('INCR','{t}a') redis.call('EXPIREAT','{t}a',4102444800)"
+    pair.ask(0, (b"EVAL", several, b"0"))
     pair.ask(0, (b"EVAL", b"redis.call('SADD','{t}s','x') return redis.call('SPOP','{t}s')", b"0"))
     pair.ask(0, (b"EVAL", b"redis.set_repl(redis.REPL_NONE) redis.call('SET','{t}n',1)", b"0"))
     pair.ask(0, (b"EVAL", b"return redis.call('GET','{t}a')", b"0"))
