@@ -24,7 +24,18 @@ from cluster.errors import CommandError
 from cluster.keyspace.database import FileOnly, ReplicasOnly
 from cluster.resp.encode import ONE, RESP2, RESP3, bulk, error, integer
 from cluster.scripting.conversion import ScriptFailure, failure_of
-from cluster.scripting.engine import CompileError, Failed, FailedOddly, LuaEngine, Outcome, Reply, Value, sha1_hex
+from cluster.scripting.engine import (
+    MISSING,
+    CompileError,
+    Failed,
+    FailedOddly,
+    LuaEngine,
+    LuaMissing,
+    Outcome,
+    Reply,
+    Value,
+    sha1_hex,
+)
 from cluster.scripting.flags import HeaderError, ScriptFlag, read_script_header
 from cluster.scripting.functions import Function, FunctionStore
 from cluster.slots.hashing import key_slot
@@ -140,6 +151,8 @@ class Scripting:
             function = self.engine.compile(body[header_size:], "@user_script")
         except HeaderError as problem:
             raise CommandError(b"ERR " + problem.message) from None
+        except LuaMissing:
+            raise CommandError(MISSING) from None
         except CompileError as problem:
             raise CommandError(b"ERR Error compiling script (new function): " + problem.message) from None
         script = self.cache[sha] = CachedScript(sha, body, flags, function)

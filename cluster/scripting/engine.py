@@ -130,6 +130,13 @@ class FailedOddly:
 Outcome = Value | Reply | Failed | FailedOddly
 
 
+class LuaMissing(Exception):
+    """The package that holds the interpreter is not installed."""
+
+
+MISSING: Final = b"ERR scripts need Lua: install the Python package lupa (pip install hashslot[lua])"
+
+
 class CompileError(Exception):
     """A script is not Lua; the text is the compiler's."""
 
@@ -149,8 +156,10 @@ class LuaEngine:
     """About what an interpreter of Redis holds before its first script."""
 
     def __init__(self, host: ScriptHost, registrar: FunctionRegistrar | None = None) -> None:
-        from lupa import lua51
-
+        try:
+            from lupa import lua51
+        except ImportError:
+            raise LuaMissing from None
         self._host = host
         self._registrar = registrar
         self._errors: tuple[type[Exception], ...] = (lua51.LuaError,)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from cluster.scripting.conversion import ScriptFailure, tostring
-from cluster.scripting.engine import CompileError, LuaEngine
+from cluster.scripting.engine import MISSING, CompileError, LuaEngine, LuaMissing
 from cluster.scripting.flags import FLAG_NAMES, HeaderError, read_library_header
 
 ENGINE_NAME: Final = b"LUA"
@@ -170,7 +170,10 @@ class FunctionStore:
         return header.name
 
     def _run(self, name: bytes, code: bytes, header_size: int, until_ms: int | None) -> Library:
-        engine = self.engine
+        try:
+            engine = self.engine
+        except LuaMissing:
+            raise LibraryError(MISSING.removeprefix(b"ERR ")) from None
         try:
             chunk = engine.compile(code[header_size:], "@user_function")
         except CompileError as problem:
