@@ -92,6 +92,7 @@ class Reactor:
             if not events:
                 events = poll(0, EVENTS_MAX)
             if not events:
+                self._served_fd = -1  # Nobody is left in epoll's list: its order is that of arrival again.
                 await trio.lowlevel.wait_readable(poller_fd)
                 turn_began_ns = time.perf_counter_ns()
                 continue
