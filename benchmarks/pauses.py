@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
@@ -38,6 +39,7 @@ class LatencyWatch:
         self.worst_ms = 0.0
 
     def __enter__(self) -> Self:
+        eventually(lambda: os.fstat(self._output.fileno()).st_size > 0, 10)
         return self
 
     def __exit__(
