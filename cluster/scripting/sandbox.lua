@@ -266,8 +266,13 @@ end
 
 -- Where there is no room on the C stack for another call, there is none for the hook either: a script that could catch
 -- this, and went on down there, could not be ended by anybody.
+local function is_overflow(failure)
+    return type(failure) == "string"
+        and (find(failure, "C stack overflow", 1, true) or failure == "error in error handling")
+end
+
 local function pass_on_overflow(failure)
-    if type(failure) == "string" and (find(failure, "C stack overflow", 1, true) or failure == "error in error handling") then
+    if is_overflow(failure) then
         error(failure, 0)
     end
 end
@@ -315,6 +320,10 @@ function base.xpcall(...)
     local body, handler = ...
     if type(handler) == "function" then
         return resumed(xpcall(body, function(failure)
+            -- What the hook raises, or what is raised because there was no room for it, is handled without hooks.
+            if each_line or is_overflow(failure) then
+                return failure
+            end
             return handler(presentable(failure))
         end))
     end

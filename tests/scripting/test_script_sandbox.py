@@ -275,6 +275,12 @@ def test_a_script_that_uses_up_its_memory_fails_and_nothing_else_does(small: Lua
         ("local function f() return f() + 1 end return f()", b"stack overflow"),
         ("local function f() return pcall(f) end return tostring(f())", b"C stack overflow"),
         ("local function f() pcall(f) return f() end f()", b"C stack overflow"),
+        (
+            "local depth = 0 local t = setmetatable({}, {__index = function(t, k) depth = depth + 1 "
+            "if depth > 190 then while true do end end return t[k] end}) "
+            "xpcall(function() return t.x end, function() while true do end end)",
+            b"",
+        ),
         ("local function f() coroutine.resume(coroutine.create(f)) return f() end f()", b"C stack overflow"),
         ("return string.find(('a'):rep(300000), ('a?'):rep(100000))", b"pattern too complex"),
         ("return string.gsub(('a'):rep(300000), ('a-'):rep(100000), '')", b"pattern too complex"),
