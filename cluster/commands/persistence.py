@@ -43,13 +43,13 @@ def bgsave(client: Session, argv: list[bytes]) -> bytes:
 @command("bgrewriteaof")
 def bgrewriteaof(client: Session, argv: list[bytes]) -> bytes:
     aof = client.server.aof
-    if aof.rewrite_is_running:
+    if aof.rewrites.is_running:
         raise CommandError(b"ERR Background append only file rewriting already in progress")
     if client.server.saving.child_is_active() or client.in_exec:
         aof.rewrites.scheduled = True
         aof.rewrites.consecutive_failures = 0  # Who asks for it by hand does not want to wait.
         return simple(b"Background append only file rewriting scheduled")
-    if not aof.start_rewrite():
+    if not aof.rewrites.start():
         raise CommandError(
             b"ERR Can't execute an AOF background rewriting. Please check the server logs for more information."
         )

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from cluster.errors import ConfigError
-from cluster.persistence.aof import AofState, AppendOnlyFile
+from cluster.persistence.aof import AppendOnlyFile
+from cluster.persistence.aof_host import AofState
 from cluster.scripting.functions import Collection
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class AofRole:
         """Have CONFIG SET call us."""
         on_change = self._server.config.on_change
         on_change("appendonly", self._switched)
-        on_change("aof-disable-auto-gc", self._aof.remove_history)
+        on_change("aof-disable-auto-gc", self._aof.rewrites.remove_history)
 
     def _switched(self) -> None:
         wanted = self._server.settings.appendonly
@@ -185,7 +186,7 @@ def _load_now(server: Server, client: Client) -> bool:
     slices = load_slices(server)
     try:
         aof.folder.load()
-        aof.remove_history()
+        aof.rewrites.remove_history()
         while True:
             server.saving.rest_in_load(next(slices), client)
     except StopIteration as end:

@@ -178,10 +178,10 @@ def _persistence(server: Server) -> Iterator[Field]:
     aof = server.aof
     rewrites = aof.rewrites
     yield "aof_enabled", int(aof.wants_effects)
-    yield "aof_rewrite_in_progress", int(aof.rewrite_is_running)
+    yield "aof_rewrite_in_progress", int(aof.rewrites.is_running)
     yield "aof_rewrite_scheduled", int(rewrites.scheduled)
     yield "aof_last_rewrite_time_sec", rewrites.last_duration_s
-    yield "aof_current_rewrite_time_sec", now_s - rewrites.started_unix_s if aof.rewrite_is_running else -1
+    yield "aof_current_rewrite_time_sec", now_s - rewrites.started_unix_s if aof.rewrites.is_running else -1
     yield "aof_last_bgrewrite_status", "ok" if rewrites.last_ok else "err"
     yield "aof_rewrites", rewrites.count
     yield "aof_rewrites_consecutive_failures", rewrites.consecutive_failures

@@ -179,7 +179,7 @@ async def _load_data(server: Server) -> bool:
         return False
     loaded = await (load_at_start(server) if server.settings.appendonly else server.saving.load_at_start())
     if loaded:
-        server.aof.remove_history()
+        server.aof.rewrites.remove_history()
     return loaded
 
 

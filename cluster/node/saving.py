@@ -171,7 +171,7 @@ class Saving:
         server = self._server
         server.refresh_plain()
         if child.kind is ChildKind.AOF:
-            server.aof.rewrite_ended(child, child_exit)
+            server.aof.rewrites.ended(child, child_exit)
         elif child.kind is ChildKind.RDB_DISK:
             server.replication.full_sync.snapshot_done(child_exit.success, False, clock.monotonic_ms())
             server.reactor.request_flush()

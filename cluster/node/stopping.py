@@ -15,7 +15,7 @@ import attrs
 from cluster import clock
 from cluster.commands.context import Session
 from cluster.errors import CommandError
-from cluster.persistence.aof import AofState
+from cluster.persistence.aof_host import AofState
 from cluster.persistence.snapshot import remove_temp_file
 from cluster.replication.replica import ReplicaState
 from cluster.resp.encode import error
@@ -177,7 +177,7 @@ class Stopping:
         """Make the append only file complete; False when the data set is in none yet, and would be lost."""
         server = self._server
         aof = server.aof
-        if aof.rewrite_is_running:
+        if aof.rewrites.is_running:
             if aof.state is AofState.WAIT_REWRITE:
                 if not options.force:
                     server.log.warning("Writing initial AOF, can't exit.")
@@ -185,7 +185,7 @@ class Stopping:
                     return False
                 server.log.warning("Writing initial AOF. Exit anyway.")
             server.log.warning("There is a child rewriting the AOF. Killing it!")
-            aof.kill_rewrite()
+            aof.rewrites.kill()
         if aof.state is not AofState.OFF:
             server.log.notice("Calling fsync() on the AOF file.")
             aof.make_durable()

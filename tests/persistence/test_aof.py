@@ -14,7 +14,8 @@ import pytest
 from cluster import clock
 from cluster.errors import ConfigError
 from cluster.keyspace.database import Keyspace, ReplicasOnly
-from cluster.persistence.aof import AofState, AppendOnlyFile
+from cluster.persistence.aof import AppendOnlyFile
+from cluster.persistence.aof_host import AofState
 from cluster.persistence.child import ChildExit, ChildKind, ChildProcess
 from cluster.persistence.saver import Saver
 from cluster.settings import Settings
@@ -110,7 +111,7 @@ class Bench:
         ended = child.wait()
         self.saver.poll()
         self.host.child = False
-        self.aof.rewrite_ended(child, ended)
+        self.aof.rewrites.ended(child, ended)
         return ended
 
 
@@ -358,7 +359,7 @@ def test_a_rewrite_replaces_all_files(tmp_path: Path) -> None:
     database = bench.keyspace.databases[0]
     database.put(b"a", key_slot(b"a"), b"1")
     bench.feed(("SET", "a", "1"))
-    assert bench.aof.start_rewrite()
+    assert bench.aof.rewrites.start()
     bench.feed(("SET", "b", "2"))
     bench.aof.flush()
     assert bench.finish_rewrite().success
@@ -381,7 +382,7 @@ def test_failures_leave_everything_in_place_and_slow_down(tmp_path: Path, now: l
     bench.feed(("SET", "a", "1"))
     bench.aof.flush()
     for _ in range(3):
-        assert bench.aof.start_rewrite()
+        assert bench.aof.rewrites.start()
         assert bench.kill_rewrite_from_outside().signal == 9
     assert bench.manifest() == [
         "appendonly.aof.1.base.rdb b",
@@ -452,7 +453,7 @@ def test_switched_off_it_is_complete_and_the_child_goes(tmp_path: Path) -> None:
     bench = opened(tmp_path, rdb_key_save_delay=1_000_000)
     bench.keyspace.databases[0].put(b"a", key_slot(b"a"), b"1")
     bench.feed(("SET", "a", "1"))
-    assert bench.aof.start_rewrite()
+    assert bench.aof.rewrites.start()
     pid = bench.saver.child.pid if bench.saver.child else 0
     bench.aof.stop()
     assert bench.aof.state is AofState.OFF
@@ -465,7 +466,7 @@ def test_switched_off_it_is_complete_and_the_child_goes(tmp_path: Path) -> None:
 def test_a_manifest_that_cannot_be_written_is_no_rewrite(tmp_path: Path) -> None:
     bench = opened(tmp_path)
     (tmp_path / "appendonlydir" / "temp-appendonly.aof.manifest").mkdir()
-    assert not bench.aof.start_rewrite()
+    assert not bench.aof.rewrites.start()
     assert bench.host.said("Can't open the AOF manifest file temp-appendonly.aof.manifest: Is a directory")
     assert not bench.aof.rewrites.last_ok
     bench.feed(("SET", "a", "1"))
@@ -485,10 +486,10 @@ def test_the_child_is_not_left_behind(tmp_path: Path) -> None:
     for number in range(20):
         key = b"%d" % number
         bench.keyspace.databases[0].put(key, key_slot(key), b"1")
-    assert bench.aof.start_rewrite()
+    assert bench.aof.rewrites.start()
     child = bench.saver.child
     assert isinstance(child, ChildProcess)
     assert child.kind is ChildKind.AOF
     eventually(lambda: list(tmp_path.glob(f"temp-rewriteaof-{child.pid}.aof")))
-    bench.aof.kill_rewrite()
+    bench.aof.rewrites.kill()
     assert not list(tmp_path.glob("temp-*"))
