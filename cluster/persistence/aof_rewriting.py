@@ -68,6 +68,7 @@ class AofRewriting:
         *,
         as_rdb: bool,
     ) -> bool:
+        """Write the data set to ``path``; False (and the reason in the log) when that failed."""
         from cluster.persistence.aof_rewrite import rewrite_file
 
         settings = self._settings
