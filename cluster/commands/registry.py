@@ -60,13 +60,16 @@ _MAY_REPLICATE: Final = frozenset(
 _QUICK_ALTHOUGH_NOT_FAST: Final = frozenset(
     {"set", "setex", "psetex", "mset", "del", "setrange", "getrange", "setbit", "lindex", "lset", "lmove", "rpoplpush"}
     | {"bitfield"}
-    | {"lrange", "smembers", "hgetall", "zrange"}
+    | {"lrange", "smembers", "hgetall", "zrange", "xrange", "xrevrange"}
 )
 
 # Commands of later versions that clients of 2026 send on every connection, and that Redis 7.0 would refuse.
 _SUPPLEMENT: Final[dict[str, list[Any]]] = {
     "client|setinfo": [
         "client|setinfo", 4, ["noscript", "loading", "stale"], 0, 0, 0, ["@slow", "@connection"], [], [], [],
+    ],
+    "client|no-touch": [
+        "client|no-touch", 3, ["noscript", "loading", "stale"], 0, 0, 0, ["@slow", "@connection"], [], [], [],
     ],
 }  # fmt: skip
 
