@@ -105,7 +105,7 @@ _CHANNEL_COMMANDS: Final[dict[bytes, tuple[_Channels, int | None]]] = {
 }
 """What the arguments are, and up to which position. Unsubscribing needs no permission."""
 
-_STANDS_FOR: Final = {b"client|setinfo": b"client|setname"}
+_STANDS_FOR: Final = {b"client|setinfo": b"client|setname", b"client|no-touch": b"client|setname"}
 """Commands of later versions, which no rule of Redis 7.0 can name, are allowed with one that is like them."""
 
 _NEEDED: Final = {"access": READ, "insert": WRITE, "delete": WRITE, "update": WRITE}

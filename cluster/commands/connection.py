@@ -1,6 +1,6 @@
 """Commands about the connection itself: PING, HELLO, AUTH, SELECT, RESET, CLIENT … (networking.c, acl.c, db.c).
 
-CLIENT SETINFO is of Redis 7.2: the clients of today send it on every connection.
+CLIENT SETINFO and NO-TOUCH are of Redis 7.2; the clients of today send the former on every connection.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def reset(client: Session, argv: list[bytes]) -> bytes:
     client.transaction = None
     unwatch_all(client)
     client.name = b""
-    client.asking = client.readonly = False
+    client.asking = client.readonly = client.no_touch = False
     if client.reply_mode != b"skipping":
         client.reply_mode = b"on"
     client.user = server.acl.default
@@ -431,6 +431,17 @@ def client_no_evict(client: Session, argv: list[bytes]) -> bytes:
         raise CommandError(errors.SYNTAX)
     client.no_evict = mode == b"on"
     client.server.schedule_write(client)  # Before the loop sleeps, the limit is looked at again.
+    return OK
+
+
+@command("client|no-touch")
+def client_no_touch(client: Session, argv: list[bytes]) -> bytes:
+    """Of Redis 7.2: what this client does, except TOUCH, is no use of the keys."""
+    mode = argv[2].lower()
+    if mode not in (b"on", b"off"):
+        raise CommandError(errors.SYNTAX)
+    client.no_touch = mode == b"on"
+    client.refresh_plain()
     return OK
 
 

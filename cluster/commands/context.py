@@ -232,6 +232,7 @@ class Session:
             and self.transaction is None
             and not self.asking
             and not self.readonly
+            and not self.no_touch
             and self.reply_mode == b"on"
             and self.replica is None
             and not self.is_master_link

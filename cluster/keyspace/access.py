@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from cluster.clock import monotonic_us
@@ -179,6 +179,21 @@ def usage_of(database: Database) -> Usage:
     """What a database notes at present."""
     plain = plain_class(database)
     return next(usage for usage, kind in _CLASSES.items() if kind is plain)
+
+
+def unnoticed(database: Database, keys: Iterable[bytes]) -> Callable[[], None]:
+    """Remember how these keys stand; the answer puts that back, as if they had not been used meanwhile."""
+    slots = {slot: database.slot_used_ms[slot] for slot in map(key_slot, keys)}
+    table = None if usage_of(database) is Usage.SLOTS else database.access
+    entries = {} if table is None else {key: table[key] for key in keys if key in table}
+
+    def put_back() -> None:
+        for slot, used_ms in slots.items():
+            database.slot_used_ms[slot] = used_ms
+        if table is not None:
+            table.update({key: entry for key, entry in entries.items() if key in table})
+
+    return put_back
 
 
 def take_over(database: Database, key: bytes, idle_s: int | None, frequency: int | None) -> None:

@@ -20,6 +20,7 @@ from cluster.commands.context import Parked
 from cluster.commands.key_positions import keys_of
 from cluster.commands.registry import Command, Flag
 from cluster.errors import CommandError
+from cluster.keyspace.access import unnoticed
 from cluster.resp.encode import QUEUED, error
 from cluster.slots.hashing import SLOT_COUNT, key_slot, through_hash_tag
 from cluster.slots.routing import Request, Serve, build_fast_map, refusal_text, route
@@ -549,6 +550,9 @@ class Dispatcher:
         began_ns = time.perf_counter_ns()
         self._depth += 1
         failed = False
+        put_back = None
+        if client.no_touch and row.has_keys and row.name != b"touch":
+            put_back = unnoticed(client.db, list(keys_of(row, argv)))
         try:
             reply = row.handler(client, argv)  # type: ignore[misc]
         except CommandError as refusal:
@@ -559,6 +563,8 @@ class Dispatcher:
             reply = self._report_bug(client, argv)
         finally:
             self._depth -= 1
+            if put_back is not None:
+                put_back()
         if client.tracking is not None:
             server.tracking.remember(client, row, argv)
         elapsed_ns = time.perf_counter_ns() - began_ns

@@ -19,7 +19,7 @@ from tests.support.wire import RawConnection, ReplyError
 pytestmark = pytest.mark.real_redis
 
 TABLE = load_command_table()
-LATER_THAN_7_0 = {"client|setinfo"}
+LATER_THAN_7_0 = {"client|setinfo", "client|no-touch"}
 NAMES = sorted(row.name.decode() for row in TABLE.all_rows() if row.name.decode() not in LATER_THAN_7_0)
 CONTAINERS = sorted(row.name.decode() for row in TABLE.by_name.values() if row.subcommands)
 

@@ -181,6 +181,22 @@ def test_object_idletime_and_freq_follow_the_policy() -> None:
         assert client.ask("OBJECT", "IDLETIME", "often").startswith(b"-ERR An LFU maxmemory policy is selected")
 
 
+@pytest.mark.parametrize("policy", ["noeviction", "allkeys-lru"])
+def test_no_touch_leaves_idle_times_alone(policy: str) -> None:
+    with ServerBench() as bench:
+        client, watcher = bench.connect(), bench.connect()
+        limit_to(bench, policy, 1 << 30)
+        client.ask("SET", "k", "v")
+        payload = client.ask("DUMP", "k").split(b"\r\n", 1)[1][:-2]
+        client.ask("RESTORE", "old", 0, payload, "IDLETIME", 1000)
+        assert watcher.ask("CLIENT", "NO-TOUCH", "maybe") == b"-ERR syntax error\r\n"
+        assert watcher.ask("CLIENT", "NO-TOUCH", "ON") == b"+OK\r\n"
+        assert watcher.ask("GET", "old") == b"$1\r\nv\r\n"
+        assert watcher.ask("OBJECT", "IDLETIME", "old") in (b":1000\r\n", b":1001\r\n")
+        watcher.ask("TOUCH", "old")
+        assert client.ask("OBJECT", "IDLETIME", "old") == b":0\r\n"
+
+
 # Clients --------------------------------------------------------------------------------------------------------------
 
 
