@@ -421,6 +421,8 @@ class LuaEngine:
             return reply[reply.index(b"\n") + 1 : -2]
         if first == 0x3A:  # ":"
             return int(reply[1:-2])
+        if first == 0x2B:  # "+"
+            return None, reply[1:-2]
         if first == 0x2D:  # "-"
             raise failure_of(reply)
         # A table needs at most 40 bytes and a string 25 for what is 4 bytes in a reply.
