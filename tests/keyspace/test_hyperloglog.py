@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.keyspace import hyperloglog as hll
@@ -38,6 +38,7 @@ def test_registers_are_those_of_the_reference() -> None:
     assert hll.describe_runs(content) == b"Z:8436 v:1,1 Z:4274 v:2,1 Z:3068 v:1,1 Z:603"  # As redis-server decodes it.
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), counts=st.lists(st.sampled_from((1, 3, 40, 700)), min_size=1, max_size=4))
 def test_both_encodings_and_both_ways_to_add_hold_the_same_registers(seed: int, counts: list[int]) -> None:
     rng = random.Random(seed)
@@ -72,13 +73,14 @@ def test_it_becomes_dense_at_the_limit_and_stays_so() -> None:
     assert hll.registers(content) == model_registers(elements)
 
 
-@pytest.mark.parametrize("count", [10, 1000, 20_000, 300_000])
+@pytest.mark.parametrize("count", [10, 1000, 20_000, 100_000])
 def test_the_estimate_is_as_near_as_it_should_be(count: int) -> None:
     content = hll.new()
     hll.add_many(content, [b"%d" % number for number in range(count)], MOST)
     assert abs(hll.count(content) - count) <= max(1, count * 4 * 1.04 / 128)
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32), sizes=st.lists(st.sampled_from((0, 1, 30, 800)), min_size=2, max_size=3))
 def test_merging_is_the_greatest_of_each_register(seed: int, sizes: list[int]) -> None:
     rng = random.Random(seed)
