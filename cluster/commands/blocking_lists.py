@@ -76,12 +76,15 @@ def blmpop(client: Session, argv: list[bytes]) -> bytes | None:
 
 
 def _move(
-    client: Session, argv: list[bytes], effect: list[bytes], *, from_left: bool, to_left: bool, timeout: bytes
+    client: Session, argv: list[bytes], words: list[bytes], *, from_left: bool, to_left: bool, timeout: bytes
 ) -> bytes | None:
+    """Run the blocking form of the command ``words``, which name the keys as ``argv`` does."""
     db, target_key = client.db, argv[2]
 
     def take(key: bytes, value: ListValue, changes: int) -> tuple[bytes, list[bytes]]:
         element = move_element(db, key, target_key, value, from_left=from_left, to_left=to_left, changes=changes)
+        # Redis replicates its own words only for a client that had to wait.
+        effect = words if changes or len(words) == 3 else [*words[:3], _side(from_left), _side(to_left)]
         return bulk(element), effect
 
     return _run(client, [argv[1]], parse_deadline(timeout), take, client.proto.null)
@@ -90,14 +93,12 @@ def _move(
 @command("blmove")
 def blmove(client: Session, argv: list[bytes]) -> bytes | None:
     from_left, to_left = parse_side(argv[3]), parse_side(argv[4])
-    effect = [b"LMOVE", argv[1], argv[2], _side(from_left), _side(to_left)]
-    return _move(client, argv, effect, from_left=from_left, to_left=to_left, timeout=argv[5])
+    return _move(client, argv, [b"LMOVE", *argv[1:5]], from_left=from_left, to_left=to_left, timeout=argv[5])
 
 
 @command("brpoplpush")
 def brpoplpush(client: Session, argv: list[bytes]) -> bytes | None:
-    effect = [b"RPOPLPUSH", argv[1], argv[2]]
-    return _move(client, argv, effect, from_left=False, to_left=True, timeout=argv[3])
+    return _move(client, argv, [b"RPOPLPUSH", *argv[1:3]], from_left=False, to_left=True, timeout=argv[3])
 
 
 def _side(left: bool) -> bytes:

@@ -243,12 +243,11 @@ class Dispatcher:
                     row.calls -= 1
                     break
                 elif is_attended:
-                    client.effects = None
+                    client.begin_command()
                     dirty_before = keyspace.dirty
                     reply = row.handler(client, argv)  # type: ignore[misc]
                     if keyspace.dirty != dirty_before and keyspace.followed:
-                        # The handler may have set the effects, which mypy does not see.
-                        if client.effects is None and not keyspace.effects:  # type: ignore[redundant-expr]
+                        if client.effects is None and not keyspace.effects:
                             units.append((client.db.index, argv))
                         else:
                             self._collect(client, argv)
