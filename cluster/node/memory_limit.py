@@ -68,6 +68,7 @@ class MemoryLimit:
         """For how long it did not, before (INFO total_eviction_exceeded_time)."""
         self._estimate = 0
         self._measured_us = 0
+        self._measured_dirty = -1
         self._timer_runs = False
         self._evictor = Evictor(self._keyspace)
         self._keyspace.frequency = FrequencyRules(server.rng)
@@ -131,6 +132,7 @@ class MemoryLimit:
             RECLAIMER.drain(_RECLAIM_US)
         self._estimate = max(self._server.memory.used_bytes() - self.not_counted_bytes(), 0)
         self._measured_us = clock.monotonic_us()
+        self._measured_dirty = self._keyspace.dirty
         return self._estimate
 
     def _used(self) -> int:
@@ -154,7 +156,11 @@ class MemoryLimit:
         refused = bool((row.flags | queued_flags) & Flag.DENYOOM)
         if client.transaction is not None and row.name not in _NEVER_REFUSED:
             refused = True  # Queueing may need any amount.
-        if refused:
+        if refused and self._keyspace.dirty != self._measured_dirty:
+            # Something was changed, deleted perhaps, since the allocators were asked: nobody is refused on hearsay.
+            self._measure()
+            self.is_out_of_memory = not self._evict()
+        if refused and self.is_out_of_memory:
             row.rejected_calls += 1
             raise CommandError(errors.OOM)
 
