@@ -112,8 +112,9 @@ class Reactor:
         received = 0
         clock_ns = time.perf_counter_ns
         ends_ns = clock_ns() + PASS_NS
-        if len(events) == 2 and events[0][0] == self._served_fd:
-            # Who was served last is still in epoll's list, ahead of the one who has been waiting for longer.
+        if len(events) == 2 and events[0][0] == self._served_fd and server.client_limit.limit_bytes:
+            # Who was served last may still be in epoll's list, ahead of the one who has been waiting for longer. Under
+            # maxmemory-clients it matters more that nobody is measured late than that requests run as they arrived.
             events.reverse()
         waiting = iter(events)
         for fd, mask in waiting:
