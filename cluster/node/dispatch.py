@@ -16,7 +16,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from cluster import clock, errors
-from cluster.commands.context import Parked
+from cluster.commands.context import Parked, Session
 from cluster.commands.key_positions import keys_of
 from cluster.commands.registry import Command, Flag
 from cluster.errors import CommandError
@@ -293,7 +293,7 @@ class Dispatcher:
             units.clear()
             client.write_offset = self._server.replication_state.master_repl_offset
 
-    def note_slow(self, client: Client, row: Command, shown: list[bytes], elapsed_us: int) -> None:
+    def note_slow(self, client: Session, row: Command, shown: list[bytes], elapsed_us: int) -> None:
         """A command lasted long enough for LATENCY, the slow log, or both."""
         server = self._server
         server.latency.note(b"fast-command" if row.flags & Flag.FAST else b"command", elapsed_us)

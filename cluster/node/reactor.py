@@ -24,6 +24,7 @@ from cluster.node.poller import READ, WRITE, new_poller
 from cluster.resp.encode import error
 
 if TYPE_CHECKING:
+    from cluster.commands.context import Session
     from cluster.node.server import Server
 
 READ_BYTES = 16 * 1024  # PROTO_IOBUF_LEN
@@ -159,7 +160,7 @@ class Reactor:
         self.flush()
         return list(waiting)
 
-    def pump(self, busy: Client) -> None:
+    def pump(self, busy: Session) -> None:
         """Serve whoever is ready while the command of ``busy``, whose bytes must wait, still runs."""
         was_in_pass = self._in_pass
         events = []

@@ -42,7 +42,6 @@ from cluster.slots.hashing import key_slot
 from cluster.slots.routing import Refusal, Request, Serve, route
 
 if TYPE_CHECKING:
-    from cluster.node.client import Client
     from cluster.node.server import Server
 
 TO_FILE: Final = 1
@@ -90,7 +89,7 @@ class CachedScript:
 class ScriptRun:
     """The script that is running."""
 
-    caller: Client
+    caller: Session
     name: bytes
     """SHA1 of the script, or the function's name."""
     is_eval: bool
@@ -205,18 +204,18 @@ class Scripting:
 
     # Running ------------------------------------------------------------------------------------------------------
 
-    def run_script(self, client: Client, argv: list[bytes], key_count: int, script: CachedScript) -> bytes:
+    def run_script(self, client: Session, argv: list[bytes], key_count: int, script: CachedScript) -> bytes:
         """EVAL and its like."""
         run = self._prepare(client, argv, key_count, script.sha, script.flags, is_eval=True)
         return self._run(run, self.engine, script.function, key_count)
 
-    def run_function(self, client: Client, argv: list[bytes], key_count: int, function: Function) -> bytes:
+    def run_function(self, client: Session, argv: list[bytes], key_count: int, function: Function) -> bytes:
         """FCALL and its like."""
         run = self._prepare(client, argv, key_count, function.name, function.flags, is_eval=False)
         return self._run(run, self.functions.engine, function.callback, key_count)
 
     def _prepare(
-        self, client: Client, argv: list[bytes], key_count: int, name: bytes, flags: int, *, is_eval: bool
+        self, client: Session, argv: list[bytes], key_count: int, name: bytes, flags: int, *, is_eval: bool
     ) -> ScriptRun:
         """scriptPrepareForRun: raises CommandError for what may not run here and now."""
         if self.current is not None:
@@ -244,7 +243,7 @@ class Scripting:
         server = self._server
         return not server.replication_state.serves_fresh_data and not server.settings.replica_serve_stale_data
 
-    def _check_declared(self, client: Client, flags: int, *, is_read_only: bool) -> None:
+    def _check_declared(self, client: Session, flags: int, *, is_read_only: bool) -> None:
         server = self._server
         obeys = client.is_master_link
         if flags & ScriptFlag.NO_CLUSTER and server.cluster is not None:
