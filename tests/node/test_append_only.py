@@ -242,3 +242,17 @@ def test_a_promoted_replica_logs_again_if_its_synchronisation_failed() -> None:
             replica.kill9()
             replica.start()
             assert replica.call("KEYS", "*") == [b"a"]
+
+
+def test_a_cluster_node_comes_back_with_its_slots_and_its_data() -> None:
+    with OurNode(cluster=True, appendonly="yes", appendfsync="always") as node:
+        node.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        eventually(lambda: node.cluster_info()["cluster_state"] == "ok")
+        for number in range(20):
+            node.call("SET", f"key:{number}", number)
+        node.kill9()
+        node.start()
+        eventually(lambda: node.cluster_info()["cluster_state"] == "ok")
+        assert [node.call("GET", f"key:{number}") for number in (0, 19)] == [b"0", b"19"]
+        node.call("SET", "more", 1)
+        assert node.info("persistence")["aof_last_write_status"] == "ok"
