@@ -25,7 +25,7 @@ from cluster.acl.access import AccessControl
 from cluster.acl.checks import Reason
 from cluster.commands.blocking import BlockingTable
 from cluster.commands.channels import ChannelTable
-from cluster.commands.context import REPLY_BUFFER_KEPT_MS, Parked, ServerContext, Session
+from cluster.commands.context import REPLY_BUFFER_KEPT_MS, UNBLOCKABLE, Parked, ServerContext, Session
 from cluster.commands.key_positions import key_positions_or_none
 from cluster.commands.keyspace_events import KeyspaceEvents
 from cluster.commands.registry import Command, Flag, load_command_table, read_records
@@ -414,8 +414,12 @@ class Server(ServerContext):
 
     def unpark(self, session: Session, reply: bytes | None) -> None:
         # What it asked meanwhile must not run in the midst of whatever ended its wait (EXEC, say).
-        if session.parked is not None and session.parked.timer is not None:
-            session.parked.timer.cancel()
+        parked = session.parked
+        if parked is not None and parked.timer is not None:
+            parked.timer.cancel()
+        if parked is not None and parked.kind in UNBLOCKABLE and session.request is not None:
+            if self.settings.slowlog_log_slower_than == 0:  # The wait does not count, serving took next to nothing.
+                self.slow_log.add(session, session.request, 0)
         session.parked = _RESUMING
         session.request = None
         self._resuming.append(session)
