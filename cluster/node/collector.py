@@ -23,7 +23,7 @@ from cluster.keyspace.database import SLOT_COUNT, Keyspace
 
 YOUNG_REFERENCES: Final = 100_000
 """A collection of what is new must not have more to follow: about 5 ms."""
-FULL_PAUSE_NS: Final = 20_000_000
+FULL_PAUSE_NS: Final = 30_000_000
 """A full collection must not be expected to take longer."""
 FULL_EVERY_TICKS: Final = 300
 _REFERENCE_NS: Final = 50
