@@ -3,8 +3,9 @@
 Role        Lua makes such a call a *tail call*, in which the caller's place on the stack goes to the function called.
             A function in C, as Redis's libraries are, runs on top of it and can still tell the caller's line in its
             errors; one in Lua, as ours are, finds the caller gone.
-Invariants  Only calls of a table's field are changed (``cjson.decode``, not ``loop``): recursion in constant space,
-            the use that tail calls have, goes through a variable. The bytecode is the compiler's own, never a client's.
+Invariants  Only calls of a table's field are changed (``cjson.decode``, not ``loop``), also of one that was put into a
+            local variable of the same function: recursion in constant space, the use that tail calls have, goes through
+            a variable that holds a function of the script. The bytecode is the compiler's own, never a client's.
 Format      Lua 5.1 binary chunks (ldump.c, lundump.c) and instructions (lopcodes.h) of a 64-bit little-endian machine.
 """
 
@@ -17,7 +18,7 @@ _HEADER: Final = b"\x1bLua\x51\x00\x01\x04\x08\x04\x08\x00"
 """Version 5.1, little-endian; sizes of int, size_t, an instruction and a number, which is no integer."""
 _INT: Final = Struct("<i")
 _SIZE: Final = Struct("<Q")
-_CALL, _TAILCALL, _GETTABLE, _SELF = 28, 29, 6, 11
+_MOVE, _CALL, _TAILCALL, _GETTABLE, _SELF = 0, 28, 29, 6, 11
 _SETS_NO_REGISTER: Final = frozenset({7, 8, 9, 22, 23, 24, 25, 26, 30, 34, 35})
 """SETGLOBAL, SETUPVAL, SETTABLE, JMP, EQ, LT, LE, TEST, RETURN, SETLIST, CLOSE: their A is not what they write to."""
 _CONSTANT_BYTES: Final = {0: 0, 1: 1, 3: 8}
@@ -78,7 +79,9 @@ def _calls_a_field(code: memoryview, index: int) -> bool:
     for before in range(index - 1, -1, -1):
         operation = code[before] & 63
         if code[before] >> 6 & 255 == register and operation not in _SETS_NO_REGISTER:
-            return operation in (_GETTABLE, _SELF)
+            if operation != _MOVE:
+                return operation in (_GETTABLE, _SELF)
+            register = code[before] >> 23  # ``local call = redis.call``: what matters is where that came from.
     return False
 
 
