@@ -134,7 +134,7 @@ class LuaMissing(Exception):
     """The package that holds the interpreter is not installed."""
 
 
-MISSING: Final = b"ERR scripts need Lua: install the Python package lupa (pip install hashslot[lua])"
+MISSING: Final = b"ERR scripts need Lua: install the Python package lupa (pip install lupa)"
 
 
 class CompileError(Exception):
