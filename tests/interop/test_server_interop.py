@@ -312,7 +312,7 @@ def test_names_of_all_commands_are_names_in_redis(talking: list[RawConnection]) 
 
 # INFO -----------------------------------------------------------------------------------------------------------
 
-OUR_OWN_FIELDS = {"hashslot_version", "python_version"}
+OUR_OWN_FIELDS = {"hashslot_build", "hashslot_version", "python_version"}
 SECTIONS = ("server", "clients", "memory", "persistence", "stats", "replication", "cpu", "modules", "cluster")
 
 
