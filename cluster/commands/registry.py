@@ -52,9 +52,7 @@ class Flag(enum.IntFlag):
 
 # Not part of COMMAND's answer, but of the gates (redis 7.0.15, src/commands/*.json: PROTECTED, MAY_REPLICATE).
 _PROTECTED: Final = frozenset({"debug", "module|load", "module|loadex", "module|unload"})
-_MAY_REPLICATE: Final = frozenset(
-    {"publish", "spublish", "eval", "evalsha", "fcall", "pfcount", "script|flush", "script|load"}
-)
+_MAY_REPLICATE: Final = frozenset({"publish", "spublish", "eval", "evalsha", "fcall", "pfcount"})
 
 # Redis flags as FAST only what never frees memory; these cost as little. The last row can take long, but no gate asks.
 _QUICK_ALTHOUGH_NOT_FAST: Final = frozenset(
