@@ -35,7 +35,8 @@ def config_set(client: Session, argv: list[bytes]) -> bytes:
     server = client.server
     client.redact(argv, *(index + 1 for index in range(2, len(argv), 2) if server.config.is_sensitive(argv[index])))
     pairs = list(zip(argv[2::2], argv[3::2], strict=True))
-    server.config.set(pairs, is_local_client=server.is_local(client), loading=server.loading)
+    loading = server.saving.progress is not None  # Also one that goes on beside the data set being served.
+    server.config.set(pairs, is_local_client=server.is_local(client), loading=loading)
     server.refresh_plain()
     return OK
 

@@ -410,7 +410,7 @@ class Dispatcher:
         if transaction is not None and flags & Flag.NO_MULTI:
             raise self._rejected(row, b"ERR Command not allowed inside a transaction")
         self._check_permission(client, row, argv)
-        self._redirect(client, row, argv, is_exec=is_exec)
+        self._redirect(client, row, argv, is_exec=is_exec, is_write=is_write)
         server.check_memory(client, row, queued_flags if is_exec else flags)
         if server.tracking.clients:
             server.tracking.send_pending()  # Of evicted keys: before the reply, which may be about their successors.
@@ -433,6 +433,9 @@ class Dispatcher:
                 raise self._rejected(row, errors.MASTERDOWN)
         if server.loading:
             if not flags & Flag.LOADING or any(not each & Flag.LOADING for each in queue_flags_all):
+                raise self._rejected(row, errors.LOADING)
+        elif server.saving.progress is not None:  # A data set beside the one that is being served.
+            if flags & Flag.NO_ASYNC_LOADING or any(each & Flag.NO_ASYNC_LOADING for each in queue_flags_all):
                 raise self._rejected(row, errors.LOADING)
         if server.scripting.is_busy and not flags & Flag.ALLOW_BUSY:
             raise self._rejected(row, server.scripting.busy_text())
@@ -502,8 +505,11 @@ class Dispatcher:
             self._server.note_denial(client, denial.reason, denial.subject(argv))
             raise self._rejected(row, denial.gate_text())
 
-    def _redirect(self, client: Client, row: Command, argv: list[bytes], *, is_exec: bool) -> None:
-        """Cluster mode: refuse what another node serves (never to our master). Sets ``client.slot`` in any mode."""
+    def _redirect(self, client: Client, row: Command, argv: list[bytes], *, is_exec: bool, is_write: bool) -> None:
+        """Cluster mode: refuse what another node serves (never to our master). Sets ``client.slot`` in any mode.
+
+        ``is_write`` is of what will run, a script's declaration or a transaction's commands included.
+        """
         server = self._server
         cluster = server.cluster
         if not row.has_keys and not is_exec:
@@ -518,8 +524,8 @@ class Dispatcher:
         database = client.db
         request = Request(
             keys=keys,
-            is_write=row.is_write,
-            queues_write=is_exec and any(queued_row.is_write for queued_row, _ in queue),
+            is_write=is_write and not is_exec,
+            queues_write=is_write and is_exec,
             is_asking=client.asking or bool(row.flags & Flag.ASKING),
             is_readonly_session=client.readonly,
             is_migrate=row.name == b"migrate",
