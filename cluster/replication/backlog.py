@@ -73,6 +73,11 @@ class Backlog:
             self._append_chunk(data)
 
     def _append_chunk(self, data: bytes) -> None:
+        if self._small_bytes and self._small_bytes + len(data) > CHUNK_BYTES:
+            # Joined they would be too large a chunk, and only whole chunks can go.
+            self._merge_small()
+            self._small_bytes = 0
+            self._merged = len(self._chunks)
         self._starts.append(self.first_byte_offset + self.histlen)
         self._chunks.append(data)
         self.histlen += len(data)

@@ -76,6 +76,16 @@ def test_a_huge_append_leaves_room_to_trim() -> None:
     assert backlog.histlen <= (1 << 20) + (1 << 16) + 1
 
 
+@given(sizes=st.lists(SIZES, min_size=1, max_size=40))
+def test_however_it_was_filled_it_shrinks_to_its_size_and_one_chunk(sizes: list[int]) -> None:
+    backlog = Backlog.starting_after(0, MIN_SIZE_BYTES)
+    for size in sizes:
+        backlog.append(bytes(size))
+        backlog.trim(1)
+    backlog.trim()
+    assert backlog.histlen < MIN_SIZE_BYTES + CHUNK_BYTES
+
+
 def test_small_appends_do_not_keep_one_object_each() -> None:
     backlog = Backlog.starting_after(0, 1 << 20)
     for _ in range(20_000):
