@@ -1,7 +1,7 @@
 """`python -m benchmarks`: measure everything, print it, and write benchmarks/RESULTS.md.
 
-A complete run takes about twelve minutes on two cores. With --only or --quick nothing is written, unless --output says
-where.
+A complete run takes about seventeen minutes on two cores. With --only or --quick nothing is written, unless
+--output says where.
 """
 
 from __future__ import annotations
@@ -13,7 +13,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import availability, commands, footprint, formation, key_memory, pauses, report, throughput
+from benchmarks import (
+    availability,
+    commands,
+    durability,
+    footprint,
+    formation,
+    key_memory,
+    pauses,
+    persistence,
+    report,
+    throughput,
+)
 from benchmarks.figures import Progress, Section
 from tests.support.servers import OurNode, real_redis_missing
 
@@ -54,12 +65,16 @@ def main() -> int:
 def measurements(quick: bool) -> dict[str, Callable[[Progress], Section]]:
     """The sections by name."""
     scale, few, many = (0.1, 2, 3) if quick else (1.0, 5, 11)
+    mixed = 0.05 if quick else 1.0
     return {
         "throughput": lambda progress: throughput.measure(few, scale, progress),
         "plain": lambda progress: throughput.measure_plain(2, scale, progress),
         "commands": lambda progress: commands.measure(1 if quick else 3, scale, progress),
         "key-memory": lambda progress: key_memory.measure(scale, progress),
         "pauses": lambda progress: pauses.measure(scale, progress),
+        "persistence": lambda progress: persistence.measure(mixed, progress),
+        "saving": lambda progress: durability.measure_saving(mixed, progress),
+        "appendfsync": lambda progress: durability.measure_policies(1 if quick else 3, scale, progress),
         "outage": lambda progress: availability.measure(few if quick else 7, progress),
         "start": lambda progress: footprint.measure_start(many, progress),
         "memory": lambda progress: footprint.measure_memory(1 if quick else 3, progress),

@@ -109,16 +109,18 @@ def run(server: Server, test: str, pipeline: int, requests: int) -> dict[str, fl
 
 def redis_benchmark(server: Server, what: list[str], pipeline: int, requests: int) -> dict[str, float]:
     """Requests per second by the names that redis-benchmark gives its tests."""
+    return {line["test"]: float(line["rps"]) for line in benchmark_table(server, what, pipeline, requests)}
+
+
+def benchmark_table(server: Server, what: list[str], pipeline: int, requests: int) -> list[dict[str, str]]:
+    """The lines of redis-benchmark --csv: test, rps, and latencies in milliseconds."""
     command = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(server.port), "-c", str(CLIENTS)]
     command += ["-r", str(KEYS), "-n", str(requests), "-P", str(pipeline), "--csv", *what]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     table = done.stdout[done.stdout.index('"test"') :]
-    rates = {}
-    for line in csv.DictReader(io.StringIO(table)):
-        if line["rps"]:
-            rates[line["test"]] = float(line["rps"])
-    assert rates, done.stdout + done.stderr
-    return rates
+    lines = [line for line in csv.DictReader(io.StringIO(table)) if line["rps"]]
+    assert lines, done.stdout + done.stderr
+    return lines
 
 
 def cpu_seconds(server: Server) -> float:
