@@ -25,6 +25,12 @@ HOT_PATH = [
     "cluster/node/dispatch.py",
     "cluster/node/reactor.py",
     "cluster/node/server.py",
+    # Not of every request: what saves and loads spend their time in, most of all the compression.
+    "cluster/persistence/lzf.py",
+    "cluster/persistence/listpack.py",
+    "cluster/persistence/rdb_cursor.py",
+    "cluster/persistence/rdb_format.py",
+    "cluster/persistence/rdb_writer.py",
 ]
 # mypyc checks the types first, those of the libraries included.
 REQUIRED = ["mypy>=1.13", "trio>=0.27", "attrs>=23.2", "hiredis>=3", "crcmod>=1.7", "sortedcontainers>=2.4"]
