@@ -148,13 +148,13 @@ def until_rewritten(server: Server) -> None:
 
 
 OPERATIONS = (
-    Operation("SAVE", save, "the layout of every value in Python; the disk takes a tenth of it"),
+    Operation("SAVE", save, "laying out every value, two thirds of it LZF (rdbcompression), which is Python code"),
     Operation("BGSAVE", background_save, "as SAVE, and copies of the pages in which objects are counted"),
     Operation("load at start", load, "making Python objects of every element"),
     Operation(
         "full synchronisation, diskless",
         lambda server: full_sync(server, diskless=True),
-        "the slower of saving and loading, which overlap",
+        "saving (see SAVE); loading overlaps it and is faster",
     ),
     Operation(
         "full synchronisation, by files",
@@ -167,6 +167,6 @@ OPERATIONS = (
     Operation(
         "BGREWRITEAOF, commands only",
         lambda server: rewrite(server, preamble=False),
-        "formatting a word per element; the file is larger",
+        "formatting a word per element; nothing is compressed",
     ),
 )
