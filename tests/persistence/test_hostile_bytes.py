@@ -2,7 +2,9 @@
 
 Other modules try each layout by itself; here whole files go through to the values of the keyspace, and what an attempt
 allocates is measured. The bound is ten times the input, next to a constant, for whatever the bytes claim: a length, a
-count, a size before compression. (Compressed bytes are measured by what they unpack to, which LZF itself limits.)
+count, a size before compression. Sound collections of tiny elements take more, because each element becomes an object;
+for those the bound is a number of bytes per element. (Compressed bytes are measured by what they unpack to, which LZF
+itself limits.)
 Memory is that which tracemalloc sees, in bytes.
 """
 
@@ -32,6 +34,7 @@ from tests.persistence.rdb_samples import mutations, rdb
 
 CONSTANT_BYTES = 64 << 10
 FACTOR = 10
+ELEMENT_BYTES = 200  # A set's member while it loads, in the list, the check for duplicates and the table.
 ATTEMPT_TIMEOUT = 5.0  # Seconds; a loaded machine takes a hundredth of it.
 
 NODE = stream_node((5, 1), [b"f"], [((5, 1), [(b"f", b"1")], False), ((6, 0), [(b"other", b"3" * 50)], False)])
@@ -149,3 +152,22 @@ def test_long_nonsense_for_the_compact_layouts(
 ) -> None:
     data = head + filler * (size // len(filler)) + b"\xff"
     attempt(lambda: decode(data), len(data))
+
+
+NUMBERS = [stored(b"%d" % number) for number in range(20_000)]
+SMALL = [b"%d" % (1000 + number % 3000) for number in range(20_000)]
+DENSE = {
+    RdbType.SET_INTSET: stored(intset.encode(range(-10_000, 10_000))),
+    RdbType.LIST_QUICKLIST_2: b"\x01\x02" + stored(listpack.encode(SMALL)),
+    RdbType.LIST_ZIPLIST: stored(compact_samples.ziplist([int(text) for text in SMALL])),
+    RdbType.LIST: encode_length(20_000) + b"".join(NUMBERS),
+    RdbType.SET: encode_length(20_000) + b"".join(NUMBERS),
+    RdbType.HASH: encode_length(10_000) + b"".join(NUMBERS),
+    RdbType.ZSET_2: encode_length(10_000) + b"".join(number + bytes(8) for number in NUMBERS[:10_000]),
+}
+
+
+@pytest.mark.parametrize("code", DENSE)
+def test_tiny_elements_cost_an_object_each_and_no_more(code: RdbType) -> None:
+    data = payload(bytes((code,)) + DENSE[code])
+    assert attempt(lambda: restore(data, check_crc=False), 20_000 * ELEMENT_BYTES // FACTOR)
