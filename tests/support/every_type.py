@@ -128,7 +128,7 @@ def touch_every_type(word: str) -> list[Command]:
 
 
 def run(server: Server, commands: list[Command]) -> None:
-    """Send all, then look at every reply; an error is raised as ReplyError."""
+    """Send all, then look at every reply; none may be an error."""
     with server.raw(timeout=60) as connection:
         connection.sendall(b"".join(encode(*command) for command in commands))
         for command in commands:
