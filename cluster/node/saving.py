@@ -358,7 +358,7 @@ class Saving:
         sink = self.sink(server.keyspace, allow_duplicates=merge)
         policy = LoadPolicy(
             verify_checksum=server.settings.rdbchecksum and not server.skip_checksum_validation,
-            drop_expired_before_ms=None if server.replication_state.is_replica else clock.unix_ms(),
+            drop_expired_before_ms=None if self._is_replica() else clock.unix_ms(),
             database_count=len(server.keyspace.databases),
         )
         loaded_keys = 0
@@ -401,7 +401,7 @@ class Saving:
         progress = self.begin_loading(os.path.getsize(path))
         policy = LoadPolicy(
             verify_checksum=settings.rdbchecksum,
-            drop_expired_before_ms=None if server.replication_state.is_replica else clock.unix_ms(),
+            drop_expired_before_ms=None if self._is_replica() else clock.unix_ms(),
             database_count=len(server.keyspace.databases),
         )
         parser: RdbParser | None = None
@@ -459,11 +459,12 @@ class Saving:
         except ValueError:
             return
         if len(replid) == 40 and offset >= 0:
-            cluster = self._server.cluster
-            as_replica = self._server.replication_state.is_replica or (
-                cluster is not None and cluster.myself.is_replica
-            )
-            self._server.replication.restore_history(replid, offset, database, as_replica)
+            self._server.replication.restore_history(replid, offset, database, self._is_replica())
+
+    def _is_replica(self) -> bool:
+        """A cluster's node follows its master only once its data is loaded, but is a replica before, by nodes.conf."""
+        cluster = self._server.cluster
+        return self._server.replication_state.is_replica if cluster is None else cluster.myself.is_replica
 
     # Details ------------------------------------------------------------------------------------------------
 
