@@ -387,6 +387,7 @@ def test_info_and_role_look_like_the_real_thing(start: Start) -> None:
         server.call("CONFIG", "SET", "min-replicas-to-write", "1")
         follow(followers[server], server)
         in_step(server, followers[server])
+        eventually(lambda server=server: is_done_with(server, followers[server]))  # Until then it is no good replica.
         assert server.call("SET", "key", "value") == b"OK"
     assert fields(ours) == fields(real)
     assert fields(followers[ours]) == fields(followers[real])
