@@ -125,7 +125,8 @@ class FullSync:
         requirement = waiting[0].announced.requirement
         group = [replica for replica in waiting if replica.announced.requirement == requirement]
         settings = self.settings
-        longest_s = max((now_ms - replica.since_ms) // 1000 for replica in group)
+        # Seconds as Redis counts them, by the clock's whole ones: it may begin up to one sooner.
+        longest_s = max(now_ms // 1000 - replica.since_ms // 1000 for replica in group)
         enough = 0 < settings.repl_diskless_sync_max_replicas <= len(group)
         if settings.repl_diskless_sync and not enough and longest_s < settings.repl_diskless_sync_delay:
             return
