@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import BinaryIO, Final
 
 from cluster.errors import AofError
-from cluster.resp.parser import ARGUMENT_COUNTS, BULK_HEADERS
+from cluster.resp.canonical import Batch, read_canonical
 
 WINDOW_BYTES: Final = 256 * 1024
 LINE_BYTES_MAX: Final = 1023
@@ -26,9 +26,6 @@ _PAUSE_MAX: Final = 256
 _STAR: Final = 0x2A
 _DOLLAR: Final = 0x24
 _HASH: Final = 0x23
-
-Batch = list[tuple[list[bytes], int]]
-"""Commands, and the offsets at which they end."""
 
 
 class BadFormat(AofError):
@@ -125,35 +122,9 @@ class AofReader:
     def _read_ahead(self) -> Batch:
         """As many commands in the canonical spelling as stand next in the window."""
         start = self._position
-        pieces = self._buffer[start : start + WINDOW_BYTES].split(b"\r\n")
-        pieces.pop()  # No line end follows: nothing, or the beginning of something.
-        headers = BULK_HEADERS
-        ahead: Batch = []
-        end = start + self._base
-        index = 0
-        last = len(pieces)
-        try:
-            while index < last:
-                count = pieces[index]
-                if count == b"*3":
-                    _, size0, arg0, size1, arg1, size2, arg2 = pieces[index : index + 7]
-                    if headers[len(arg0)] != size0 or headers[len(arg1)] != size1 or headers[len(arg2)] != size2:
-                        break
-                    index += 7
-                    end += 16 + len(size0) + len(arg0) + len(size1) + len(arg1) + len(size2) + len(arg2)
-                    ahead.append(([arg0, arg1, arg2], end))
-                    continue
-                following = index + 1 + 2 * ARGUMENT_COUNTS[count]
-                words = pieces[index + 2 : following : 2]
-                sizes = pieces[index + 1 : following : 2]
-                if following > last or [headers[len(word)] for word in words] != sizes:
-                    break
-                index = following
-                end += len(count) + 2 + sum(map(len, words)) + sum(map(len, sizes)) + 4 * len(words)
-                ahead.append((words, end))
-        except (IndexError, KeyError, ValueError):
-            pass  # A word beyond the table of headers, an annotation, fewer pieces than there should be.
-        self._position = end - self._base
+        ahead = read_canonical(self._buffer[start : start + WINDOW_BYTES], start + self._base)
+        if ahead:
+            self._position = ahead[-1][1] - self._base
         return ahead
 
     # Step by step -----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from cluster.resp.parser import ARGUMENT_COUNTS, BULK_HEADERS
+from cluster.resp.canonical import read_canonical
 
 WORDS_MAX = 0x7FFFFFFF
 BULK_MAX_BYTES = (1 << 32) - 1
@@ -120,35 +120,8 @@ class StreamParser:
     def _read_ahead(self) -> None:
         """Take as many canonical commands as the next window holds; set a pause if it holds none."""
         start = self._position
-        pieces = self._buffer[start : start + _WINDOW_BYTES].split(b"\r\n")
-        pieces.pop()  # No line end follows: nothing, or the beginning of something.
-        headers = BULK_HEADERS
-        ahead = self._ahead
-        end = start + self._base
-        index = 0
-        last = len(pieces)
-        try:
-            while index < last:
-                count = pieces[index]
-                if count == b"*3":
-                    _, size0, arg0, size1, arg1, size2, arg2 = pieces[index : index + 7]
-                    if headers[len(arg0)] != size0 or headers[len(arg1)] != size1 or headers[len(arg2)] != size2:
-                        break
-                    index += 7
-                    end += 16 + len(size0) + len(arg0) + len(size1) + len(arg1) + len(size2) + len(arg2)
-                    ahead.append(([arg0, arg1, arg2], end))
-                    continue
-                following = index + 1 + 2 * ARGUMENT_COUNTS[count]
-                words = pieces[index + 2 : following : 2]
-                sizes = pieces[index + 1 : following : 2]
-                if following > last or [headers[len(word)] for word in words] != sizes:
-                    break
-                index = following
-                end += len(count) + 2 + sum(map(len, words)) + sum(map(len, sizes)) + 4 * len(words)
-                ahead.append((words, end))
-        except (IndexError, KeyError, ValueError):
-            pass  # A word beyond the table of headers, a count that is none, fewer pieces than it says.
-        if ahead:
+        self._ahead.extend(read_canonical(self._buffer[start : start + _WINDOW_BYTES], start + self._base))
+        if self._ahead:
             self._pause = 0
         else:
             self._pause = self._pause_left = min(2 * self._pause + 1, _PAUSE_MAX)
