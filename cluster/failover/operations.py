@@ -151,7 +151,8 @@ class ClusterOperations:
                 ctx.log(LogLevel.WARNING, f"configEpoch updated after importing slot {slot}")
             state.set_importing(slot, None)
             outgoing.broadcast_pong(ctx)
-        return self._done()
+        # The new owner must not forget it: nobody else would claim the slot. Everybody else hears it from the owner.
+        return self._done() if target is myself else self._done_with_open_slot()
 
     # -- epochs -----------------------------------------------------------------------------------
 
@@ -256,7 +257,7 @@ class ClusterOperations:
         return self._ctx.take_local()
 
     def _done_with_open_slot(self) -> list[LocalEffect]:
-        """Save that a slot was opened or closed: resharding does that often, and can do it again after a crash."""
+        """Save that a slot was opened, closed or given away: resharding does that often, and can do it again."""
         self._ctx.todo(SAVE_UPDATE)
         return self._ctx.take_local()
 

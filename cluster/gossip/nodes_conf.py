@@ -11,8 +11,9 @@ A line: ``<id> <ip>:<port>@<bus port>[,<hostname>] <flags> <master id or -> <pin
 <link state> <slot or range> … [<slot>->-<id>] [<slot>-<-<id>]``; and one line ``vars currentEpoch 6 lastVoteEpoch 0``.
 
 Redis reads numbers with ``atoi`` and panics on some mistakes; here everything that is no such line is refused with the
-one sentence that Redis has for it. It also writes the file in place; here a new file takes the old one's place, except
-for small saves that need not be durable: resharding makes thousands of them, and a rename is what costs most then.
+one sentence that Redis has for it. It also writes the file in place; here that is done only within one block, which is
+what spares a resharding thousands of renames, each of which costs several times an fsync; what is larger is written to
+a new file, which takes the old one's place.
 """
 
 from __future__ import annotations
@@ -307,6 +308,8 @@ class NodesConfFile:
         """Of the file that now has the name, open for writing."""
         self._length = -1
         """The length of that file, where this object wrote it; -1: not known."""
+        self._is_name_durable = False
+        """Whether that file would have the name after a loss of power."""
 
     def lock(self) -> None:
         """Create the file if need be and lock it; raises ConfigError, in Redis's words, if that cannot be done."""
@@ -354,20 +357,28 @@ class NodesConfFile:
     def save(self, text: str, *, fsync: bool) -> None:
         """Replace the content of the file; with ``fsync`` the new one is on disk on return. Raises OSError."""
         content = text.encode("latin-1", "replace")
-        fits_in_place = 0 <= self._length <= BLOCK_BYTES and len(content) <= BLOCK_BYTES and self._lock_fd >= 0
-        if fsync or not fits_in_place or not self._overwrite(content):
+        fits_in_place = 0 <= self._length <= BLOCK_BYTES and len(content) <= BLOCK_BYTES
+        can_overwrite = (
+            fits_in_place
+            and self._lock_fd >= 0
+            and (self._is_name_durable or not fsync)
+            and self._is_current(self._lock_fd)  # Nobody has deleted or replaced it.
+        )
+        if not can_overwrite or not self._overwrite(content, fsync=fsync):
             self._replace(content, fsync=fsync)
         self._length = len(content)
 
-    def _overwrite(self, content: bytes) -> bool:
+    def _overwrite(self, content: bytes, *, fsync: bool) -> bool:
         """Write over the old content in one step; False if that failed and the file must be replaced.
 
-        What was longer is made blank lines in the same step, and then cut off.
+        What was longer is made blank lines in the same step, and cut off only when that is on disk.
         """
         padded = content.ljust(self._length, b"\n")
         try:
             if os.pwrite(self._lock_fd, padded, 0) != len(padded):
                 return False
+            if fsync:
+                os.fsync(self._lock_fd)
             if len(padded) > len(content):
                 os.ftruncate(self._lock_fd, len(content))
         except OSError:
@@ -396,8 +407,10 @@ class NodesConfFile:
             self._lock_fd = fd
         else:
             os.close(fd)
+        self._is_name_durable = False
         if fsync:
             _fsync_directory(os.path.dirname(self.path))
+            self._is_name_durable = True
 
     def close(self) -> None:
         """Give up the lock."""
@@ -405,6 +418,7 @@ class NodesConfFile:
             os.close(self._lock_fd)
             self._lock_fd = -1
         self._length = -1
+        self._is_name_durable = False
 
 
 def _close_after_fork(reference: weakref.ref[NodesConfFile]) -> None:

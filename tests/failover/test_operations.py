@@ -117,12 +117,13 @@ def test_a_slot_is_moved_as_redis_cli_moves_it() -> None:
     assert source.state.migrating == {5: source.find("t")}
 
     effects = target.do(to.set_slot_node(5, MY_ID, target.now_ms))
-    source.do(of.set_slot_node(5, target_id, source.now_ms))
+    given_away = source.do(of.set_slot_node(5, target_id, source.now_ms))
 
     assert slots_of(target) == [5] and slots_of(source) == [6]
     assert (target.state.importing, source.state.migrating) == ({}, {})
     assert target.myself.config_epoch == 5, "a new epoch, without asking anybody"
-    assert SaveConfig(fsync=True) in effects
+    assert SaveConfig(fsync=True) in effects, "nobody else would claim the slot"
+    assert SaveConfig(fsync=False) in given_away, "told by the new owner again, if need be"
     assert receivers(effects, MessageType.PONG) == {target.find("s"), target.find("o")}
     assert logged(effects)[:2] == ["New configEpoch set to 5", "configEpoch updated after importing slot 5"]
 

@@ -483,6 +483,7 @@ class TestDurability:
         async with running(tmp_path) as bench:
             bench.bus.save_config(fsync=True)
             assert ME in (tmp_path / "nodes.conf").read_text()
+            (tmp_path / "nodes.conf").unlink()
             (tmp_path / "nodes.conf.tmp").mkdir()
             with pytest.raises(OSError, match="Is a directory"):
                 bench.bus.save_config(fsync=True)

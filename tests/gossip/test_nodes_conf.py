@@ -399,22 +399,23 @@ def test_a_save_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytest.M
     file.close()
 
 
-def test_small_saves_without_fsync_overwrite_and_leave_nothing_of_what_was_longer(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fsync", [False, True])
+def test_small_saves_overwrite_and_leave_nothing_of_what_was_longer(
+    path: Path, monkeypatch: pytest.MonkeyPatch, fsync: bool
 ) -> None:
     file = NodesConfFile(path)
     file.lock()
     file.save(WRITTEN_BY_REDIS * 2, fsync=True)
     inode = path.stat().st_ino
     for text in ("short\n", WRITTEN_BY_REDIS, "", "x\n"):
-        file.save(text, fsync=False)
+        file.save(text, fsync=fsync)
         assert path.read_text() == text
         assert path.stat().st_ino == inode
 
     # Killed before the rest is cut off: blank lines, which mean nothing.
-    file.save(WRITTEN_BY_REDIS * 2, fsync=False)
+    file.save(WRITTEN_BY_REDIS * 2, fsync=fsync)
     monkeypatch.setattr(os, "ftruncate", lambda *_: None)
-    file.save(WRITTEN_BY_REDIS, fsync=False)
+    file.save(WRITTEN_BY_REDIS, fsync=fsync)
     monkeypatch.undo()
     assert path.read_text() == WRITTEN_BY_REDIS + "\n" * len(WRITTEN_BY_REDIS)
     assert format_nodes_conf(parse(path.read_text(), NOW_MS).state) == format_nodes_conf(
@@ -423,17 +424,58 @@ def test_small_saves_without_fsync_overwrite_and_leave_nothing_of_what_was_longe
     file.close()
 
 
-def test_what_does_not_fit_a_block_or_must_be_durable_gets_a_new_file(path: Path) -> None:
+def test_what_does_not_fit_a_block_gets_a_new_file(path: Path) -> None:
     file = NodesConfFile(path)
     file.lock()
     inodes = []
-    for text, fsync in (("x", False), ("y" * 4097, False), ("z", False), ("z", True), ("z", False)):
+    for text, fsync in (("x", False), ("y" * 4097, False), ("z", False), ("z", True), ("z", False), ("z", True)):
         file.save(text, fsync=fsync)
         assert path.read_text() == text
         inodes.append(path.stat().st_ino)
     replaced = [after != before for before, after in itertools.pairwise(inodes)]
-    # From a long file to a short one is a new file too: its first block would be neither.
-    assert replaced == [True, True, True, False]
+    # From a long file to a short one is a new file too: its first block would be neither. The first save that must be
+    # durable makes a new file as well, since nothing says that the old one's name is on disk.
+    assert replaced == [True, True, True, False, False]
+    file.close()
+
+
+@pytest.mark.parametrize("fsync", [False, True])
+def test_a_file_that_was_deleted_or_replaced_is_written_anew(path: Path, fsync: bool) -> None:
+    file = NodesConfFile(path)
+    file.lock()
+    file.save("one\n", fsync=True)
+    path.unlink()
+    file.save("two\n", fsync=fsync)
+    assert path.read_text() == "two\n"
+
+    other = path.with_name("other")
+    other.write_text("restored from a backup\n")
+    other.rename(path)
+    file.save("three\n", fsync=fsync)
+    assert path.read_text() == "three\n"
+    with pytest.raises(ConfigError, match="already used"):
+        NodesConfFile(path).lock()
+    file.close()
+
+
+def test_a_durable_save_in_place_is_on_disk_before_the_rest_is_cut_off(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = NodesConfFile(path)
+    file.lock()
+    file.save("something longer\n", fsync=True)
+    calls: list[str] = []
+    for name in ("pwrite", "fsync", "ftruncate", "rename"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, real=real, name=name: (calls.append(name), real(*a))[1])
+    file.save("x\n", fsync=True)
+    assert calls == ["pwrite", "fsync", "ftruncate"]
+    calls.clear()
+
+    monkeypatch.setattr(os, "pwrite", lambda *_: 0)  # What cannot be written in place is written anew.
+    file.save("yy\n", fsync=True)
+    assert calls == ["fsync", "rename", "fsync"]
+    assert path.read_text() == "yy\n"
     file.close()
 
 
