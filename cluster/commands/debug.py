@@ -17,7 +17,7 @@ from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.gossip.state import Node
 from cluster.keyspace import digest, values
-from cluster.keyspace.database import ReplicasOnly
+from cluster.keyspace.effects import ReplicasOnly
 from cluster.keyspace.strings import INT64_MAX
 from cluster.resp.encode import OK, array, bulk, error, integer, simple
 from cluster.slots.hashing import key_slot

@@ -8,7 +8,7 @@ from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace import values
-from cluster.keyspace.access import FrequencyDatabase
+from cluster.keyspace.access import frequency_of
 from cluster.keyspace.database import SLOT_COUNT, Database, Value
 from cluster.keyspace.glob import compile_glob
 from cluster.keyspace.reclaim import RECLAIMER
@@ -455,9 +455,9 @@ def object_freq(client: Session, argv: list[bytes]) -> bytes:
             b"ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when "
             b"switching between policies at runtime LRU and LFU data will take some time to adjust."
         )
-    db = client.db
-    assert isinstance(db, FrequencyDatabase)
-    return integer(db.counter(argv[2]))
+    counter = frequency_of(client.db, argv[2])
+    assert counter is not None  # Databases keep counters from the moment on when the policy changes.
+    return integer(counter)
 
 
 def _object(client: Session, argv: list[bytes]) -> Value | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final
 
 from cluster.commands.channels import ChannelTable
-from cluster.keyspace.announcing import announce_new_keys
 from cluster.keyspace.database import Keyspace
 from cluster.settings import (
     NOTIFY_EVICTED,
@@ -60,7 +59,8 @@ class KeyspaceEvents:
         wanted = self._settings.notify_keyspace_events
         has_target = bool(wanted & (NOTIFY_KEYSPACE | NOTIFY_KEYEVENT))
         self._keyspace.notifier = self._notify if has_target else None
-        announce_new_keys(self._keyspace, wanted=has_target and bool(wanted & NOTIFY_NEW))
+        for database in self._keyspace.databases:
+            database.attend(database.usage, announces_new=has_target and bool(wanted & NOTIFY_NEW))
 
     def _notify(self, event_class: str, event: bytes, key: bytes, database_index: int) -> None:
         wanted = self._settings.notify_keyspace_events

@@ -14,7 +14,7 @@ from cluster.commands.context import Session
 from cluster.commands.keys import help_reply
 from cluster.commands.registry import command
 from cluster.errors import CommandError
-from cluster.keyspace.database import ReplicasOnly
+from cluster.keyspace.effects import ReplicasOnly
 from cluster.resp.encode import EMPTY_ARRAY, array, bulk, bulk_array, integer
 
 # Subscribing ----------------------------------------------------------------------------------------------------

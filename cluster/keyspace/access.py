@@ -2,10 +2,9 @@
 
 Role        Without an eviction policy a database notes the time of the last use per *slot*, which costs nothing worth
             mentioning (a store into a list) and is right for a key that is alone in its slot, else a lower bound of its
-            idle time. Under a policy that needs more, a database becomes one of the two classes here, which keep a
-            table of all its keys: :class:`RecencyDatabase` the time of the last use, :class:`FrequencyDatabase` Redis's
-            8-bit logarithmic counter and the minute in which it last decayed. Changing ``__class__`` costs the other
-            policies not even a comparison.
+            idle time. Under a policy that needs more, a database is given a table of all its keys:
+            :class:`RecencyTable` of the times of their last use, :class:`FrequencyTable` of Redis's 8-bit logarithmic
+            counters, each with the minute in which it last decayed.
 Invariants  Once :class:`Learner` has been through a database, its table has exactly the keys of the database.
 Sampling    The tables are ScanTables, so that a random key, each with the same chance, costs O(1) also where one slot
             holds a million keys. About 45 bytes per key; the times are integers that keys share.
@@ -17,11 +16,10 @@ from __future__ import annotations
 import enum
 import random
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import ClassVar, Final
 
 from cluster.clock import monotonic_us
-from cluster.keyspace.announcing import become, plain_class
-from cluster.keyspace.database import SLOT_COUNT, Database, Keyspace, Value
+from cluster.keyspace.database import SLOT_COUNT, Database, Keyspace
 from cluster.keyspace.scan_table import ScanTable
 from cluster.slots.hashing import key_slot
 
@@ -71,120 +69,127 @@ class FrequencyRules:
         return self.minute << 8 | counter
 
 
-class TrackedDatabase(Database):
-    """What both kinds have in common: the table follows the keys."""
+class UsageTable:
+    """What is noted of the keys of one database; its Database tells what happens to them."""
+
+    __slots__ = ("_keyspace", "entries")
+    kind: ClassVar[Usage]
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self._keyspace = keyspace
+        self.entries: ScanTable[int] = ScanTable()
+        """Per key, in the unit of the kind."""
+
+    def read(self, key: bytes) -> None:
+        """A command read the key."""
+        raise NotImplementedError
+
+    def peeked(self, key: bytes) -> None:
+        """A command looked at the key in order to change it."""
+        raise NotImplementedError
+
+    def stored(self, key: bytes) -> None:
+        """The key gets a value, maybe its first."""
+        raise NotImplementedError
+
+    def learn(self, key: bytes, idle_s: int | None, frequency: int | None) -> None:
+        """Take over what RESTORE or a snapshot tells of the use of a key; both None: there is a key."""
+        raise NotImplementedError
+
+    def last_used_ms(self, key: bytes) -> int | None:
+        """When the key was last used (Unix ms), or None: ask its slot."""
+        return None
+
+    def changed(self, key: bytes) -> None:
+        """A value was changed in place: perhaps it was stored without put, by a command that grows it."""
+        if key not in self.entries:
+            self.learn(key, None, None)
+
+    def removed(self, key: bytes) -> None:
+        """The key is gone."""
+        self.entries.pop(key, None)
+
+    def clear(self) -> None:
+        """All keys are gone."""
+        self.entries = ScanTable()
+
+
+class RecencyTable(UsageTable):
+    """Notes when each key was last used (Unix ms)."""
 
     __slots__ = ()
+    kind = Usage.RECENCY
 
-    def remove(self, key: bytes, slot: int) -> bool:
-        self.access.pop(key, None)
-        return Database.remove(self, key, slot)
+    def read(self, key: bytes) -> None:
+        self.entries[key] = self._keyspace.access_ms
 
-    def clear(self, *, lazily: bool = False) -> int:
-        self.access = ScanTable()
-        return Database.clear(self, lazily=lazily)
-
-    def put_many(self, keys: list[bytes], values: list[Value], slot: int) -> None:
-        for key, value in zip(keys, values, strict=True):
-            self.put(key, slot, value)
-
-    def changed(self, key: bytes, count: int = 1) -> None:
-        if key not in self.access:
-            self.learn(key, None, None)  # Stored without put, by a command that grows it in place.
-        Database.changed(self, key, count)
-
-
-class RecencyDatabase(TrackedDatabase):
-    """Notes when each key was last used. ``access``: key → Unix ms."""
-
-    __slots__ = ()
-
-    def read(self, key: bytes, slot: int) -> Value | None:
-        value = Database.read(self, key, slot)
-        if value is not None:
-            self.access[key] = self.keyspace.access_ms
-        return value
-
-    def peek(self, key: bytes, slot: int) -> Value | None:
-        value = Database.peek(self, key, slot)
-        if value is not None:
-            self.access[key] = self.keyspace.access_ms
-        return value
-
-    def put(self, key: bytes, slot: int, value: Value, *, keep_ttl: bool = False) -> None:
-        self.access[key] = self.keyspace.access_ms
-        Database.put(self, key, slot, value, keep_ttl=keep_ttl)
+    peeked = read
+    stored = read
 
     def learn(self, key: bytes, idle_s: int | None, frequency: int | None) -> None:
         if idle_s is not None:
-            self.access[key] = self.keyspace.access_ms - idle_s * 1000
-        elif key not in self.access:
-            self.access[key] = self.keyspace.access_ms
+            self.entries[key] = self._keyspace.access_ms - idle_s * 1000
+        elif key not in self.entries:
+            self.entries[key] = self._keyspace.access_ms
 
-    def last_used_ms(self, key: bytes, slot: int) -> int:
-        at_ms = self.access.get(key)
-        return Database.last_used_ms(self, key, slot) if at_ms is None else at_ms
+    def last_used_ms(self, key: bytes) -> int | None:
+        return self.entries.get(key)
 
 
-class FrequencyDatabase(TrackedDatabase):
-    """Counts how often each key is used. ``access``: key → the minute of the last decay << 8 | counter."""
+class FrequencyTable(UsageTable):
+    """Counts how often each key is used: the minute of the last decay << 8 | counter."""
 
     __slots__ = ()
+    kind = Usage.FREQUENCY
 
-    def _use(self, key: bytes) -> None:
-        access, rules = self.access, self.keyspace.frequency
-        entry = access.get(key)
-        access[key] = rules.pack(LFU_INITIAL) if entry is None else rules.used(entry)
+    def read(self, key: bytes) -> None:
+        entries, rules = self.entries, self._keyspace.frequency
+        entry = entries.get(key)
+        entries[key] = rules.pack(LFU_INITIAL) if entry is None else rules.used(entry)
 
-    def read(self, key: bytes, slot: int) -> Value | None:
-        value = Database.read(self, key, slot)
-        if value is not None:
-            self._use(key)
-        return value
+    def peeked(self, key: bytes) -> None:
+        self.read(key)
+        self._keyspace.peeked_key = key
 
-    def peek(self, key: bytes, slot: int) -> Value | None:
-        value = Database.peek(self, key, slot)
-        if value is not None:
-            self._use(key)
-            self.keyspace.peeked_key = key
-        return value
-
-    def put(self, key: bytes, slot: int, value: Value, *, keep_ttl: bool = False) -> None:
+    def stored(self, key: bytes) -> None:
         # A command that peeked the key before (INCR, APPEND) has counted its use already.
-        if key is not self.keyspace.peeked_key or key not in self.access:
-            self._use(key)
-        self.keyspace.peeked_key = None
-        Database.put(self, key, slot, value, keep_ttl=keep_ttl)
+        if key is not self._keyspace.peeked_key or key not in self.entries:
+            self.read(key)
+        self._keyspace.peeked_key = None
 
     def learn(self, key: bytes, idle_s: int | None, frequency: int | None) -> None:
         if frequency is not None:
-            self.access[key] = self.keyspace.frequency.pack(frequency)
-        elif key not in self.access:
-            self.access[key] = self.keyspace.frequency.pack(LFU_INITIAL)
+            self.entries[key] = self._keyspace.frequency.pack(frequency)
+        elif key not in self.entries:
+            self.entries[key] = self._keyspace.frequency.pack(LFU_INITIAL)
 
     def counter(self, key: bytes) -> int:
         """The counter of a key as of now (OBJECT FREQ)."""
-        entry = self.access.get(key)
-        return LFU_INITIAL if entry is None else self.keyspace.frequency.counter(entry)
+        entry = self.entries.get(key)
+        return LFU_INITIAL if entry is None else self._keyspace.frequency.counter(entry)
 
 
-_CLASSES: Final[dict[Usage, type[Database]]] = {
-    Usage.SLOTS: Database,
-    Usage.RECENCY: RecencyDatabase,
-    Usage.FREQUENCY: FrequencyDatabase,
+_TABLES: Final[dict[Usage, type[UsageTable]]] = {
+    Usage.RECENCY: RecencyTable,
+    Usage.FREQUENCY: FrequencyTable,
 }
 
 
 def usage_of(database: Database) -> Usage:
     """What a database notes at present."""
-    plain = plain_class(database)
-    return next(usage for usage, kind in _CLASSES.items() if kind is plain)
+    return Usage.SLOTS if database.usage is None else database.usage.kind
+
+
+def frequency_of(database: Database, key: bytes) -> int | None:
+    """The logarithmic counter of a key's uses; None unless such are kept."""
+    table = database.usage
+    return table.counter(key) if isinstance(table, FrequencyTable) else None
 
 
 def unnoticed(database: Database, keys: Iterable[bytes]) -> Callable[[], None]:
     """Remember how these keys stand; the answer puts that back, as if they had not been used meanwhile."""
     slots = {slot: database.slot_used_ms[slot] for slot in map(key_slot, keys)}
-    table = None if usage_of(database) is Usage.SLOTS else database.access
+    table = None if database.usage is None else database.usage.entries
     entries = {} if table is None else {key: table[key] for key in keys if key in table}
 
     def put_back() -> None:
@@ -206,12 +211,13 @@ def saved_usage(policy: str) -> Callable[[Database, bytes], tuple[int | None, in
     if policy.endswith("lru"):
         return lambda database, key: (_idle_s(database, key), None)
     if policy.endswith("lfu"):
-        return lambda database, key: (None, database.counter(key) if isinstance(database, FrequencyDatabase) else None)
+        return lambda database, key: (None, frequency_of(database, key))
     return None
 
 
 def _idle_s(database: Database, key: bytes) -> int:
-    return max(database.keyspace.access_ms - database.last_used_ms(key, key_slot(key)), 0) // 1000
+    now_ms: int = database.keyspace.access_ms
+    return max(now_ms - database.last_used_ms(key, key_slot(key)), 0) // 1000
 
 
 class Learner:
@@ -227,17 +233,15 @@ class Learner:
         for database in self._keyspace.databases:
             if usage_of(database) is usage:
                 continue
-            database.access = ScanTable()
-            become(database, _CLASSES[usage])
+            table = None if usage is Usage.SLOTS else _TABLES[usage](self._keyspace)
+            database.attend(table, announces_new=database.announces_new)
             if usage is not Usage.SLOTS and len(database):
                 self._waiting.append((database, 0))
 
     def begin_again(self) -> None:
         """The keys were replaced past the databases' methods: a replica has taken over another keyspace."""
         self._waiting = [
-            (database, 0)
-            for database in self._keyspace.databases
-            if usage_of(database) is not Usage.SLOTS and len(database)
+            (database, 0) for database in self._keyspace.databases if database.usage is not None and len(database)
         ]
 
     def __bool__(self) -> bool:

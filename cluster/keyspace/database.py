@@ -14,13 +14,13 @@ import random
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from cluster.keyspace.effects import FileOnly
 from cluster.keyspace.reclaim import LAZY_EFFORT, RECLAIMER
 from cluster.keyspace.values import effort
 from cluster.slots.hashing import key_slot
 
 if TYPE_CHECKING:
-    from cluster.keyspace.access import FrequencyRules
-    from cluster.keyspace.scan_table import ScanTable
+    from cluster.keyspace.access import FrequencyRules, UsageTable
 
 Value = Any
 """A string (bytes, int, bytearray: see keyspace.strings) or an instance of one of the value classes."""
@@ -28,14 +28,6 @@ Value = Any
 SLOT_COUNT: Final = 16384
 EMPTY: Final[dict[bytes, Value]] = {}
 _RANDOM_KEY_ATTEMPTS: Final = 100
-
-
-class ReplicasOnly(list[bytes]):
-    """An effect that the append only file is not told: it changes no data (PUBLISH)."""
-
-
-class FileOnly(list[bytes]):
-    """An effect that replicas are not told (redis.set_repl). To be added by :meth:`Keyspace.propagate` only."""
 
 
 Observer = Callable[["Database", bytes], None]
@@ -84,9 +76,10 @@ class Keyspace:
         self.misses = 0
         self.expired_keys = 0
         self.evicted_keys = 0
-        self.access_ms = 0
+        # Any, not int: so the compiled build stores the one object, too, instead of making another at each use.
+        self.access_ms: Any = 0
         """"Now" as access times see it: set by housekeeping, so that many keys share one integer."""
-        self.slot_used_ms: list[int] = [0] * SLOT_COUNT
+        self.slot_used_ms: list[Any] = [0] * SLOT_COUNT
         """Per slot, of all databases: when a key of it was last used (see keyspace.access)."""
         self.frequency: FrequencyRules
         """Set by whoever evicts."""
@@ -122,7 +115,18 @@ class Keyspace:
 class Database:
     """One numbered database. Every method takes the key's slot when the caller knows it already."""
 
-    __slots__ = ("_expiry_heap", "access", "avg_ttl_ms", "expires", "index", "keyspace", "slot_used_ms", "slots")
+    __slots__ = (
+        "_expiry_heap",
+        "announces_new",
+        "avg_ttl_ms",
+        "expires",
+        "index",
+        "is_attended",
+        "keyspace",
+        "slot_used_ms",
+        "slots",
+        "usage",
+    )
 
     def __init__(self, keyspace: Keyspace, index: int) -> None:
         self.keyspace = keyspace
@@ -132,13 +136,32 @@ class Database:
         self._expiry_heap: list[tuple[int, bytes]] = []
         self.avg_ttl_ms = 0
         self.slot_used_ms = keyspace.slot_used_ms
-        self.access: ScanTable[int]
-        """Per key, when or how often it is used: only in the subclasses of keyspace.access."""
+        self.usage: UsageTable | None = None
+        """Per key, when or how often it is used, under policies that need it: see keyspace.access and attend()."""
+        self.announces_new = False
+        """The event ``new`` is wanted (notify-keyspace-events n), for which each write looks at what was there."""
+        self.is_attended = False
+        """One of the two above: the one question of whoever stores."""
+
+    def attend(self, usage: UsageTable | None, *, announces_new: bool) -> None:
+        """Note the use of each key in ``usage`` from now on, and tell of new keys, or not."""
+        self.usage = usage
+        self.announces_new = announces_new
+        self.is_attended = usage is not None or announces_new
 
     # Reading ------------------------------------------------------------------------------------------------
 
     def read(self, key: bytes, slot: int) -> Value | None:
         """The value for a command that reads it, or None; counts a hit or a miss, and as a use of the key."""
+        value = self.glance(key, slot)
+        if value is not None:
+            self.slot_used_ms[slot] = self.keyspace.access_ms
+            if self.usage is not None:
+                self.usage.read(key)
+        return value
+
+    def glance(self, key: bytes, slot: int) -> Value | None:
+        """Like :meth:`read` for a command that does not use the value (TTL, TYPE): its idle time goes on."""
         value = self.slots[slot].get(key)
         if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot):
             value = None
@@ -146,37 +169,26 @@ class Database:
             self.keyspace.misses += 1
             self.notify("m", b"keymiss", key)
         else:
-            keyspace = self.keyspace
-            keyspace.hits += 1
-            self.slot_used_ms[slot] = keyspace.now_ms
-        return value
-
-    def glance(self, key: bytes, slot: int) -> Value | None:
-        """Like :meth:`read` for a command that does not use the value (TTL, TYPE, EXISTS): its idle time goes on."""
-        used_ms = self.slot_used_ms[slot]
-        value = Database.read(self, key, slot)
-        self.slot_used_ms[slot] = used_ms
+            self.keyspace.hits += 1
         return value
 
     def peek(self, key: bytes, slot: int) -> Value | None:
         """The value for a command that will change it (no hit or miss is counted), or None. Counts as a use."""
+        self.slot_used_ms[slot] = self.keyspace.access_ms
         value = self.slots[slot].get(key)
-        self.slot_used_ms[slot] = self.keyspace.now_ms
-        if (
-            value is not None
-            and self.expires
-            and key in self.expires
-            and self._hide_if_expired(key, slot, for_write=True)
-        ):
+        if value is None:
             return None
+        if self.expires and key in self.expires and self._hide_if_expired(key, slot, for_write=True):
+            return None
+        if self.usage is not None:
+            self.usage.peeked(key)
         return value
 
     def exists(self, key: bytes, slot: int) -> bool:
         """True when the key is there and not expired. Not a use of it."""
-        used_ms = self.slot_used_ms[slot]
-        found = Database.peek(self, key, slot) is not None
-        self.slot_used_ms[slot] = used_ms
-        return found
+        if key not in self.slots[slot]:
+            return False
+        return not (self.expires and key in self.expires and self._hide_if_expired(key, slot, for_write=True))
 
     def holds(self, key: bytes, slot: int) -> bool:
         """Like :meth:`exists`, but changes nothing: an expired key stays where it is."""
@@ -222,12 +234,15 @@ class Database:
 
     def put(self, key: bytes, slot: int, value: Value, *, keep_ttl: bool = False) -> None:
         """Store ``value``, replacing what was there; drops the TTL unless told otherwise. Signals the change."""
+        if self.is_attended:
+            self._before_put(key, slot)
         values = self.slots[slot]
         if values is EMPTY:
-            values = self.slots[slot] = {}
+            values = {}
+            self.slots[slot] = values
         values[key] = value
         keyspace = self.keyspace
-        self.slot_used_ms[slot] = keyspace.now_ms
+        self.slot_used_ms[slot] = keyspace.access_ms
         if self.expires and not keep_ttl:
             at_ms = self.expires.pop(key, None)
             if at_ms is not None and at_ms <= keyspace.now_ms and not (keyspace.obeying_master or keyspace.loading):
@@ -236,15 +251,22 @@ class Database:
         if keyspace.observed:
             self.touched(key)
 
+    def _before_put(self, key: bytes, slot: int) -> None:
+        if self.announces_new and self.peek(key, slot) is None:
+            self.notify("n", b"new", key)
+        if self.usage is not None:
+            self.usage.stored(key)
+
     def put_many(self, keys: list[bytes], values: list[Value], slot: int) -> None:
         """Store several values in one slot, as :meth:`put` would one after another."""
-        if self.expires or self.keyspace.observed:
+        if self.expires or self.keyspace.observed or self.is_attended:
             for key, value in zip(keys, values, strict=True):
                 self.put(key, slot, value)
             return
         stored = self.slots[slot]
         if stored is EMPTY:
-            stored = self.slots[slot] = {}
+            stored = {}
+            self.slots[slot] = stored
         stored.update(zip(keys, values, strict=True))
         self.keyspace.dirty += len(keys)
 
@@ -258,6 +280,8 @@ class Database:
 
     def remove(self, key: bytes, slot: int) -> bool:
         """Remove a key without telling anybody; False when it was not there."""
+        if self.usage is not None:
+            self.usage.removed(key)
         values = self.slots[slot]
         if values.pop(key, None) is None:
             return False
@@ -276,6 +300,8 @@ class Database:
 
     def changed(self, key: bytes, count: int = 1) -> None:
         """Say that a value was changed in place: counts ``count`` changes and tells observers."""
+        if self.usage is not None:
+            self.usage.changed(key)
         keyspace = self.keyspace
         keyspace.dirty += count
         if keyspace.observed:
@@ -311,6 +337,8 @@ class Database:
 
         Either way the memory of many keys is freed bit by bit.
         """
+        if self.usage is not None:
+            self.usage.clear()
         count = len(self)
         if count:
             RECLAIMER.bury(self.slots, count if lazily else 0)
@@ -326,20 +354,26 @@ class Database:
         self.slots, other.slots = other.slots, self.slots
         self.expires, other.expires = other.expires, self.expires
         self._expiry_heap, other._expiry_heap = other._expiry_heap, self._expiry_heap
-        mine, theirs = getattr(self, "access", None), getattr(other, "access", None)
-        if mine is not None:
-            self.access = type(mine)() if theirs is None else theirs
-        if theirs is not None:
-            other.access = type(theirs)() if mine is None else mine
+        mine, theirs = self.usage, other.usage
+        if mine is not None and theirs is not None:
+            mine.entries, theirs.entries = theirs.entries, mine.entries
+        elif mine is not None:
+            mine.clear()
+        elif theirs is not None:
+            theirs.clear()
 
     def last_used_ms(self, key: bytes, slot: int) -> int:
         """When the key was last used, or at the latest: see keyspace.access."""
-        return self.slot_used_ms[slot]
+        at_ms = self.usage.last_used_ms(key) if self.usage is not None else None
+        used_ms: int = self.slot_used_ms[slot] if at_ms is None else at_ms
+        return used_ms
 
     def learn(self, key: bytes, idle_s: int | None, frequency: int | None) -> None:
         """Take over what RESTORE or a snapshot tells of the use of a key; both None: there is a key."""
-        if idle_s is not None:
-            self.slot_used_ms[key_slot(key)] = self.keyspace.now_ms - idle_s * 1000
+        if self.usage is not None:
+            self.usage.learn(key, idle_s, frequency)
+        elif idle_s is not None:
+            self.slot_used_ms[key_slot(key)] = self.keyspace.access_ms - idle_s * 1000
 
     def notify(self, event_class: str, event: bytes, key: bytes) -> None:
         """Publish a keyspace event if anybody asked for its class (``g $ l s h z x e t m d n``)."""

@@ -16,7 +16,7 @@ from bisect import insort
 from collections.abc import Iterator
 from typing import Final
 
-from cluster.keyspace.access import FrequencyDatabase, Usage
+from cluster.keyspace.access import Usage, frequency_of
 from cluster.keyspace.database import Database, Keyspace
 from cluster.slots.hashing import key_slot
 
@@ -100,12 +100,12 @@ class Evictor:
         """A random key that the policy may take."""
         if not policy.takes_all_keys:
             return database.random_expiring_key()
-        access = database.access
-        while access:
-            key, _entry = access.random_item(self._keyspace.rng)
+        entries = database.usage.entries if database.usage is not None else None
+        while entries:
+            key, _entry = entries.random_item(self._keyspace.rng)
             if key in database.slots[key_slot(key)]:
                 return key
-            del access[key]
+            del entries[key]
         return None
 
     def _choose_soonest(self) -> Victim | None:
@@ -137,7 +137,8 @@ class Evictor:
                     return database, key
 
     def _sample(self, database: Database, policy: Policy, samples: int) -> Iterator[tuple[int, int, bytes]]:
-        if not (database.access if policy.takes_all_keys else database.expires):
+        table = database.usage
+        if not (table is not None and table.entries if policy.takes_all_keys else database.expires):
             return
         for _ in range(samples):
             key = self._draw(database, policy)
@@ -162,6 +163,7 @@ class Evictor:
 
 def _score(database: Database, key: bytes) -> int:
     """How good a victim the key is."""
-    if isinstance(database, FrequencyDatabase):
-        return -database.counter(key)
+    counter = frequency_of(database, key)
+    if counter is not None:
+        return -counter
     return -database.last_used_ms(key, key_slot(key))

@@ -21,7 +21,7 @@ from cluster.commands.context import Session
 from cluster.commands.key_positions import keys_of
 from cluster.commands.registry import Command, Flag
 from cluster.errors import CommandError
-from cluster.keyspace.database import FileOnly, ReplicasOnly
+from cluster.keyspace.effects import FileOnly, ReplicasOnly
 from cluster.resp.encode import ONE, RESP2, RESP3, bulk, error, integer
 from cluster.scripting.conversion import ScriptFailure, failure_of
 from cluster.scripting.engine import (

@@ -33,7 +33,8 @@ from cluster.commands.tracking import TrackingTable
 from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
 from cluster.gossip.sockets import prepare_connection
-from cluster.keyspace.database import FileOnly, Keyspace
+from cluster.keyspace.database import Keyspace
+from cluster.keyspace.effects import FileOnly
 from cluster.keyspace.reclaim import RECLAIMER
 from cluster.node.access_host import AccessHost
 from cluster.node.append_only import AofRole, AofShell

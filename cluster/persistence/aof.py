@@ -22,7 +22,8 @@ from typing import Final
 
 from cluster import clock
 from cluster.errors import ConfigError
-from cluster.keyspace.database import Keyspace, ReplicasOnly
+from cluster.keyspace.database import Keyspace
+from cluster.keyspace.effects import ReplicasOnly
 from cluster.persistence.aof_folder import AofFolder
 from cluster.persistence.aof_host import AofHost, AofState
 from cluster.persistence.aof_rewriting import AofRewriting

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.keyspace.announcing import AnnouncingDatabase, announce_new_keys, become, plain_class
-from cluster.keyspace.database import Database, Keyspace
+from cluster.keyspace.database import Keyspace
 from tests.support.sessions import BenchClient, ServerBench
 
 
@@ -104,32 +103,27 @@ def test_nothing_is_called_unless_events_are_wanted(bench: ServerBench) -> None:
 
     client.ask("CONFIG", "SET", "notify-keyspace-events", "KAn")
     assert is_called()
-    assert {type(database) for database in keyspace.databases} == {AnnouncingDatabase}
+    assert all(database.announces_new for database in keyspace.databases)
 
     client.ask("CONFIG", "SET", "notify-keyspace-events", "")
     assert not is_called()
-    assert {type(database) for database in keyspace.databases} == {Database}
+    assert not any(database.announces_new or database.is_attended for database in keyspace.databases)
 
 
-class _Other(Database):
-    __slots__ = ()
+def test_events_and_an_eviction_policy_go_together(bench: ServerBench) -> None:
+    client, keyspace = bench.connect(), bench.server.keyspace
 
+    client.ask("CONFIG", "SET", "notify-keyspace-events", "KAn")
+    client.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
+    bench.server.memory_limit.settings_changed()
+    assert all(database.announces_new and database.usage for database in keyspace.databases)
 
-def test_announcing_goes_with_whatever_class_a_database_has() -> None:
-    keyspace = Keyspace(1)
-    (database,) = keyspace.databases
-    become(database, _Other)
-    assert type(database) is _Other
+    client.ask("CONFIG", "SET", "notify-keyspace-events", "")
+    assert all(database.is_attended and not database.announces_new for database in keyspace.databases)
 
-    announce_new_keys(keyspace, wanted=True)
-    assert isinstance(database, AnnouncingDatabase) and isinstance(database, _Other)
-    assert plain_class(database) is _Other
-
-    become(database, Database)
-    assert type(database) is AnnouncingDatabase
-    become(database, _Other)
-    announce_new_keys(keyspace, wanted=False)
-    assert type(database) is _Other
+    client.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    bench.server.memory_limit.settings_changed()
+    assert not any(database.is_attended for database in keyspace.databases)
 
 
 def test_new_is_said_of_keys_that_were_not_there() -> None:
@@ -137,7 +131,7 @@ def test_new_is_said_of_keys_that_were_not_there() -> None:
     (database,) = keyspace.databases
     heard: list[tuple[bytes, bytes]] = []
     keyspace.notifier = lambda _class, event, key, _index: heard.append((event, key))
-    announce_new_keys(keyspace, wanted=True)
+    database.attend(None, announces_new=True)
 
     database.put(b"a", 1, b"1")
     database.put(b"a", 1, b"2")

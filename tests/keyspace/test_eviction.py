@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.keyspace.access import LFU_INITIAL, FrequencyDatabase, FrequencyRules, Learner, Usage, usage_of
+from cluster.keyspace.access import LFU_INITIAL, FrequencyRules, Learner, Usage, frequency_of, usage_of
 from cluster.keyspace.database import Database, Keyspace
 from cluster.keyspace.eviction import POOL_SIZE, Evictor, Policy
 from cluster.keyspace.hashes import HashValue
@@ -38,6 +38,11 @@ def store(database: Database, key: bytes, expire_at_ms: int | None = None) -> No
     database.put(key, key_slot(key), b"x")
     if expire_at_ms is not None:
         database.set_expiry(key, expire_at_ms)
+
+
+def noted(database: Database) -> list[bytes]:
+    assert database.usage is not None
+    return list(database.usage.entries)
 
 
 def idle_ms(database: Database, key: bytes) -> int:
@@ -110,7 +115,7 @@ def test_the_table_has_exactly_the_keys(steps: list[tuple[str, bytes]]) -> None:
     learner.advance(1_000_000)
     assert not learner
     for database in keyspace.databases:
-        assert sorted(database.access) == sorted(key for key, _value in database.items())
+        assert sorted(noted(database)) == sorted(key for key, _value in database.items())
 
 
 def test_learning_goes_slot_by_slot() -> None:
@@ -122,13 +127,13 @@ def test_learning_goes_slot_by_slot() -> None:
     learner.switch(Usage.RECENCY)
     learner.advance(0)
     assert learner
-    assert 0 < len(database.access) < 500
+    assert 0 < len(noted(database)) < 500
     while learner:
         learner.advance(0)
-    assert len(database.access) == 500
+    assert len(noted(database)) == 500
     learner.switch(Usage.SLOTS)
     assert usage_of(database) is Usage.SLOTS
-    assert not database.access
+    assert database.usage is None
 
 
 # Frequency ----------------------------------------------------------------------------------------------------------
@@ -168,15 +173,14 @@ def test_one_command_is_one_use() -> None:
     Learner(keyspace).switch(Usage.FREQUENCY)
     database = keyspace.databases[0]
     keyspace.frequency.log_factor = 0  # Every use counts.
-    assert isinstance(database, FrequencyDatabase)
     key = b"counter"
     store(database, key)
-    assert database.counter(key) == LFU_INITIAL
+    assert frequency_of(database, key) == LFU_INITIAL
     database.peek(key, key_slot(key))
     database.put(key, key_slot(key), 2)
-    assert database.counter(key) == LFU_INITIAL + 1
+    assert frequency_of(database, key) == LFU_INITIAL + 1
     store(database, bytes(bytearray(key)))
-    assert database.counter(key) == LFU_INITIAL + 2
+    assert frequency_of(database, key) == LFU_INITIAL + 2
 
 
 # Victims ------------------------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import pytest
 
 from cluster import clock
 from cluster.errors import ConfigError
-from cluster.keyspace.database import Keyspace, ReplicasOnly
+from cluster.keyspace.database import Keyspace
+from cluster.keyspace.effects import ReplicasOnly
 from cluster.persistence.aof import AppendOnlyFile
 from cluster.persistence.aof_host import AofState
 from cluster.persistence.child import ChildExit, ChildKind, ChildProcess
