@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from cluster.node.server import Server
 
 SLICE_S = 0.004
-SLICE_KEYS = 1000
 SHOWN_ERROR_BYTES = 4096
 
 
@@ -198,7 +197,7 @@ class AofLoader:
             file.seek(0)
             parser = self._parser(size, name)
             keys = 0
-            for offset in rdb_reader.load_slices(parser, file, self._slice_keys()):
+            for offset in rdb_reader.load_slices(parser, file, self._server.saving.slice_keys()):
                 self._progress.loaded_bytes = base + offset
                 self.commands += parser.counts.keys_loaded - keys
                 yield parser.counts.keys_loaded - keys
@@ -238,10 +237,6 @@ class AofLoader:
             total_bytes=size,
         )
         return RdbParser(server.saving.sink(server.keyspace), policy, clock.unix_ms() // 1000)
-
-    def _slice_keys(self) -> int:
-        delay_us = self._server.settings.key_load_delay
-        return SLICE_KEYS if delay_us == 0 else 1 if delay_us > 0 else min(-delay_us, SLICE_KEYS)
 
     def _end_early(self, name: str, path: str) -> None:
         """The file ends in the middle of something: cut that off, where it is allowed."""

@@ -31,6 +31,7 @@ class Cron:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._jobs: list[tuple[int, Callable[[], None]]] = [
+            (0, server.watchdog.tick),
             (100, self._expire),
             (100, self._sample_rates),
             (100, server.saving.check_child),

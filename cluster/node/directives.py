@@ -343,7 +343,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("latency-monitor-threshold", _LONG),
     _row("latency-tracking", _SWITCH),
     _row("latency-tracking-info-percentiles", Percentiles()),
-    _row("watchdog-period", _COUNT, HIDDEN, REMEMBERED),
+    _row("watchdog-period", _COUNT, HIDDEN),
     # Encodings
     _row("hash-max-listpack-entries", _SIZE, NONE, NOT_YET, alias="hash-max-ziplist-entries"),
     _row("hash-max-listpack-value", _SIZE_BYTES, NONE, NOT_YET, alias="hash-max-ziplist-value"),

@@ -88,6 +88,8 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     listeners.register()
     listeners.show_title()
     server.oom_score.apply()
+    if settings.watchdog_period:
+        server.watchdog.settings_changed()
     server.collector.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         # No task of the loop: a second Ctrl-C must be heard also while the loop stands still to save.

@@ -22,7 +22,7 @@ from cluster.errors import RdbError
 from cluster.persistence.child import ChildKind, ChildProcess
 from cluster.persistence.rdb_reader import LoadPolicy, RdbParser
 from cluster.persistence.saver import Saver
-from cluster.persistence.snapshot import KeyspaceSink, load_file
+from cluster.persistence.snapshot import LOAD_SLICE_KEYS, KeyspaceSink, load_file
 from cluster.replication.host import SaveInfo
 from cluster.replication.replica import RdbRequirement, Replica
 from cluster.scripting.functions import Collection, LibraryError
@@ -364,7 +364,7 @@ class Saving:
         loaded_keys = 0
         try:
             progress = self.begin_loading(os.path.getsize(self._path()))
-            for parser in load_file(self._path(), sink, policy, clock.unix_ms() // 1000):
+            for parser in load_file(self._path(), sink, policy, clock.unix_ms() // 1000, self.slice_keys()):
                 progress.loaded_bytes = parser.offset
                 self.rest_in_load(parser.counts.keys_loaded - loaded_keys, client)
                 loaded_keys = parser.counts.keys_loaded
@@ -409,7 +409,7 @@ class Saving:
         expired: list[tuple[int, bytes]] = []
         sink = self.sink(server.keyspace, on_expired=lambda database, key: expired.append((database, key)))
         try:
-            for parser in load_file(path, sink, policy, clock.unix_ms() // 1000):
+            for parser in load_file(path, sink, policy, clock.unix_ms() // 1000, self.slice_keys()):
                 progress.loaded_bytes = parser.offset
                 await self.delay_load(parser.counts.keys_loaded - loaded_keys)
                 loaded_keys = parser.counts.keys_loaded
@@ -445,6 +445,11 @@ class Saving:
     async def delay_load(self, keys: int) -> None:
         """Let others have a turn; longer by key-load-delay (µs a key; negative: µs per so many keys), a test aid."""
         await trio.sleep(self._delay_s(keys))
+
+    def slice_keys(self) -> int:
+        """How many keys to load in one go: few while key-load-delay makes each of them last."""
+        delay = self._server.settings.key_load_delay
+        return LOAD_SLICE_KEYS if delay == 0 else 1 if delay > 0 else min(-delay, LOAD_SLICE_KEYS)
 
     def _delay_s(self, keys: int) -> float:
         delay = self._server.settings.key_load_delay

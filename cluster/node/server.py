@@ -57,6 +57,7 @@ from cluster.node.slow_log import SlowLog
 from cluster.node.statistics import RateMeter, Statistics
 from cluster.node.stopping import Stopping
 from cluster.node.timers import Timers
+from cluster.node.watchdog import Watchdog
 from cluster.persistence.aof import AppendOnlyFile
 from cluster.persistence.collection_types import register_collections
 from cluster.replication.manager import Replication
@@ -159,6 +160,7 @@ class Server(ServerContext):
         self.active_expire = True
         """DEBUG SET-ACTIVE-EXPIRE."""
         self.oom_score = OomScore(self)
+        self.watchdog = Watchdog(self)
         self.memory_limit = MemoryLimit(self)
         self.client_limit = ClientLimit(self)
         self.plain = False
@@ -614,6 +616,7 @@ class Server(ServerContext):
     def restart(self, delay_ms: int) -> None:
         """DEBUG RESTART: let a new process with the same arguments take this one's place."""
         self.log.warning("Restarting, as asked by DEBUG")
+        self.watchdog.stop()
         self.reactor.close()
         if self.bus is not None:
             self.bus.close()

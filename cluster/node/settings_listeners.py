@@ -63,6 +63,7 @@ class SettingsListeners:
         on_change("maxmemory", self._server.memory_limit.limit_changed)
         for name in ("oom-score-adj", "oom-score-adj-values"):
             on_change(name, self._server.oom_score.settings_changed)
+        on_change("watchdog-period", self._server.watchdog.settings_changed)
         for name in ("maxmemory-clients", "maxmemory"):
             on_change(name, self._client_limit)
         for name in _EVICTION_DIRECTIVES:

@@ -441,13 +441,14 @@ def describe_aux(name: bytes, text: bytes, unix_s: int | None) -> tuple[str, str
 
 
 def load_slices(parser: RdbParser, file: BinaryIO, max_keys: int) -> Iterator[int]:
-    """Parse ``file`` to its RDB end, yielding the offset after every ``max_keys`` keys or chunk read.
+    """Parse ``file`` to its RDB end, yielding the offset after every ``max_keys`` keys or chunk read, and there.
 
     Bytes after the end (an AOF tail) that were read already are :meth:`RdbParser.leftover`.
     """
     while True:
         match parser.parse(max_keys):
             case Progress.DONE:
+                yield parser.offset
                 return
             case Progress.NEED_DATA:
                 chunk = file.read(READ_CHUNK_BYTES)
