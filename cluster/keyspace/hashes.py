@@ -26,13 +26,12 @@ from cluster.keyspace.scan_table import (
     random_members,
     scan,
 )
-from cluster.keyspace.values import CollectionValue
 from cluster.settings import Settings
 
 _HASH_TYPE: Final = (4).to_bytes(4, "big")
 
 
-class HashValue(CollectionValue):
+class HashValue:
     """A hash. Whoever deletes its last field removes the key."""
 
     __slots__ = ("fields", "is_compact")
@@ -118,7 +117,7 @@ class HashValue(CollectionValue):
         """``count`` different fields, or all."""
         return distinct_members(self.fields, count, rng)
 
-    # As any value -------------------------------------------------------------------------------------------
+    # As any value: see CollectionValue ----------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.fields)
@@ -128,6 +127,9 @@ class HashValue(CollectionValue):
 
     def encoding(self) -> bytes:
         return b"listpack" if self.is_compact else b"hashtable"
+
+    def free_effort(self) -> int:
+        return 1 if self.is_compact else len(self)
 
     def copy(self) -> HashValue:
         other = HashValue()

@@ -20,11 +20,10 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import accumulate, chain, islice
-from typing import ClassVar, Final
+from typing import ClassVar, Final, final
 
 from cluster.keyspace.digest import mix
 from cluster.keyspace.reclaim import LARGE, RECLAIMER
-from cluster.keyspace.values import CollectionValue
 
 NODE_ELEMENTS: Final = 128
 NODE_BYTES: Final = 8192
@@ -52,7 +51,8 @@ def _unpack(node: Node) -> list[bytes]:
     return elements
 
 
-class ListValue(CollectionValue):
+@final
+class ListValue:
     """A list. Whoever takes its last element removes the key."""
 
     __slots__ = ("_ends_at", "_head", "_inner_count", "_nodes", "_sizes", "_tail")

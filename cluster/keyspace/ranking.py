@@ -14,16 +14,19 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Final
+from typing import Final, final
 
 from cluster.keyspace.reclaim import LARGE, RECLAIMER
 
 MOST_IN_CHUNK: Final = 1024
 _NEW_CHUNK: Final = 512
 _MERGE_BELOW: Final = 128
+_TIDY_EVERY: Final = 32
+"""A small chunk is not offered to its neighbours, who may be too big for it, each time that it shrinks."""
 _LARGE_CHUNKS: Final = LARGE // _NEW_CHUNK
 
 
+@final
 class Ranking:
     """See the module's docstring. Must not be changed while it is iterated."""
 
@@ -99,12 +102,30 @@ class Ranking:
         place = _place(scores, members, score, member)
         del scores[place]
         del members[place]
-        if len(members) < _MERGE_BELOW and not (members and len(self._members) == 1):
+        self._after_removal(index, place)
+
+    def pop_first(self) -> tuple[bytes, float]:
+        """Take out the least; there must be one."""
+        taken = self._members[0].pop(0), self._scores[0].pop(0)
+        self._after_removal(0, 0)
+        return taken
+
+    def pop_last(self) -> tuple[bytes, float]:
+        """Take out the greatest; there must be one."""
+        index = len(self._members) - 1
+        taken = self._members[index].pop(), self._scores[index].pop()
+        self._after_removal(index, len(self._members[index]))
+        return taken
+
+    def _after_removal(self, index: int, place: int) -> None:
+        """Put in order what depends on a chunk of which the entry at ``place`` has gone."""
+        size = len(self._members[index])
+        if size < _MERGE_BELOW and size % _TIDY_EVERY == 0 and not (size and len(self._members) == 1):
             self._tidy(index, index + 1)
             return
-        if place == len(members):
-            self._last_scores[index] = scores[-1]
-            self._last_members[index] = members[-1]
+        if place == size:
+            self._last_scores[index] = self._scores[index][-1]
+            self._last_members[index] = self._members[index][-1]
         if self._tree is not None:
             self._count(index, -1)
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, final
 
 from cluster.keyspace.reclaim import LARGE, RECLAIMER
 
@@ -30,12 +30,14 @@ _HASH_MASK: Final = (1 << HASH_BITS) - 1
 BUCKET_MEMBERS: Final = 85
 """Members of a full bucket: what a Python dict of 128 places takes before it grows."""
 _MERGE_MEMBERS: Final = BUCKET_MEMBERS // 3
+_MERGE_BELOW: Final = _MERGE_MEMBERS // 2
 _MAX_DEPTH: Final = 28
 _PREFERRED_LOAD: Final = 60
 
 
-class ScanTable(MutableMapping[bytes, V], Generic[V]):
-    """See the module's docstring. Must not be changed while it is iterated."""
+@final
+class ScanTable(Generic[V]):
+    """A mapping in all that is used of one; see the module's docstring. Must not be changed while it is iterated."""
 
     __slots__ = ("_buckets", "_count", "_deepest", "_depth", "_depths", "_shift")
 
@@ -63,7 +65,7 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
     def __getitem__(self, member: bytes) -> V:
         return self._buckets[(hash(member) & _HASH_MASK) >> self._shift][member]
 
-    def get(self, member: bytes, default: V | None = None) -> V | None:  # type: ignore[override]
+    def get(self, member: bytes, default: V | None = None) -> V | None:
         """The value of ``member``, or ``default``."""
         return self._buckets[(hash(member) & _HASH_MASK) >> self._shift].get(member, default)
 
@@ -101,16 +103,33 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
             return False
         del bucket[member]
         self._count -= 1
-        if len(bucket) < _MERGE_MEMBERS // 2:
+        if len(bucket) < _MERGE_BELOW:
             self._merge(index)
         return True
+
+    def pop(self, member: bytes, default: V | None = None) -> V | None:
+        """Remove a member; its value, or ``default`` when it is not there."""
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        if member not in bucket:
+            return default
+        value = bucket.pop(member)
+        self._count -= 1
+        if len(bucket) < _MERGE_BELOW:
+            self._merge(index)
+        return value
+
+    def update(self, items: Mapping[bytes, V]) -> None:
+        """Store several values."""
+        for member, value in items.items():
+            self[member] = value
 
     def __delitem__(self, member: bytes) -> None:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
         del bucket[member]
         self._count -= 1
-        if len(bucket) < _MERGE_MEMBERS // 2:
+        if len(bucket) < _MERGE_BELOW:
             self._merge(index)
 
     def __len__(self) -> int:
@@ -120,12 +139,12 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
         for bucket in self.buckets():
             yield from bucket
 
-    def items(self) -> Iterator[tuple[bytes, V]]:  # type: ignore[override]
+    def items(self) -> Iterator[tuple[bytes, V]]:
         """Every member and its value."""
         for bucket in self.buckets():
             yield from bucket.items()
 
-    def values(self) -> Iterator[V]:  # type: ignore[override]
+    def values(self) -> Iterator[V]:
         """Every value."""
         for bucket in self.buckets():
             yield from bucket.values()
@@ -168,19 +187,41 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
             index = index - index % span + span  # A bucket that was merged meanwhile is entered in its middle.
         return (index << self._shift if index < size else 0), found
 
-    def random_item(self, rng: random.Random) -> tuple[bytes, V]:
-        """A member and its value, each with the same chance. There must be one."""
-        buckets, depths, depth, draw = self._buckets, self._depths, self._depth, rng.random
-        size = len(buckets)
+    def _draw(self, rng: random.Random) -> tuple[int, int]:
+        """A bucket's index and a place in it, any member's place with the same chance. There must be a member."""
+        buckets, depths, depth = self._buckets, self._depths, self._depth
+        places = len(buckets) * BUCKET_MEMBERS
         while True:
-            index = int(draw() * size)
+            place = int(rng.random() * places)
+            index = place // BUCKET_MEMBERS
+            place -= index * BUCKET_MEMBERS
+            if place >= len(buckets[index]):
+                continue
             local_depth = depths[index]
             if local_depth != depth and index & ((1 << depth - local_depth) - 1):
                 continue  # A bucket counts once, in however many entries it stands.
-            bucket = buckets[index]
-            place = int(draw() * BUCKET_MEMBERS)
-            if place < len(bucket):
-                return next(islice(bucket.items(), place, None))
+            return index, place
+
+    def random_member(self, rng: random.Random) -> bytes:
+        """Any member, each with the same chance. There must be one."""
+        index, place = self._draw(rng)
+        return next(islice(self._buckets[index], place, None))
+
+    def random_item(self, rng: random.Random) -> tuple[bytes, V]:
+        """A member and its value, each with the same chance. There must be one."""
+        index, place = self._draw(rng)
+        return next(islice(self._buckets[index].items(), place, None))
+
+    def pop_random(self, rng: random.Random) -> bytes:
+        """Take out any member, each with the same chance. There must be one."""
+        index, place = self._draw(rng)
+        bucket = self._buckets[index]
+        member = next(islice(bucket, place, None))
+        del bucket[member]
+        self._count -= 1
+        if len(bucket) < _MERGE_BELOW:
+            self._merge(index)
+        return member
 
     # The directory ------------------------------------------------------------------------------------------
 
@@ -252,32 +293,35 @@ class ScanTable(MutableMapping[bytes, V], Generic[V]):
 Members = dict[bytes, V] | ScanTable[V]
 """What a collection keeps its members in: a dict while it is small, which is then walked and drawn from as a whole."""
 
+AnyMembers = Mapping[bytes, V] | ScanTable[V]
+"""The same, read only: a small hash has no dict."""
+
 SMALL_MEMBERS: Final = 128
 """Up to here a dict will do, however the collection is encoded."""
 
 
-def scan(members: Mapping[bytes, V], cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
+def scan(members: AnyMembers[V], cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
     """The step of a walk; a dict is walked in one."""
     if isinstance(members, ScanTable):
         return members.scan(cursor, count)
     return 0, list(members.items())
 
 
-def random_member(members: Mapping[bytes, V], rng: random.Random) -> bytes:
+def random_member(members: AnyMembers[V], rng: random.Random) -> bytes:
     """A member of what has at least one."""
     if isinstance(members, ScanTable):
-        return members.random_item(rng)[0]
+        return members.random_member(rng)
     return next(islice(members, int(rng.random() * len(members)), None))
 
 
-def random_members(members: Mapping[bytes, V], count: int, rng: random.Random) -> list[bytes]:
+def random_members(members: AnyMembers[V], count: int, rng: random.Random) -> list[bytes]:
     """``count`` members, any of them repeatedly."""
     if isinstance(members, ScanTable) and count < len(members):
-        return [members.random_item(rng)[0] for _ in range(count)]
+        return [members.random_member(rng) for _ in range(count)]
     return rng.choices(list(members), k=count)
 
 
-def distinct_members(members: Mapping[bytes, V], count: int, rng: random.Random) -> list[bytes]:
+def distinct_members(members: AnyMembers[V], count: int, rng: random.Random) -> list[bytes]:
     """``count`` different members, or all of them if there are no more."""
     if count >= len(members):
         return list(members)
@@ -285,5 +329,5 @@ def distinct_members(members: Mapping[bytes, V], count: int, rng: random.Random)
         return rng.sample(list(members), count)
     chosen: dict[bytes, None] = {}
     while len(chosen) < count:
-        chosen[members.random_item(rng)[0]] = None
+        chosen[members.random_member(rng)] = None
     return list(chosen)

@@ -16,7 +16,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
-from typing import ClassVar, Final
+from typing import ClassVar, Final, final
 
 from cluster.keyspace.digest import mix, xor
 from cluster.keyspace.scan_table import (
@@ -29,7 +29,6 @@ from cluster.keyspace.scan_table import (
     scan,
 )
 from cluster.keyspace.strings import parse_int64
-from cluster.keyspace.values import CollectionValue
 
 _SET_TYPE: Final = (2).to_bytes(4, "big")
 _WIDTHS: Final = (("h", 1 << 15), ("i", 1 << 31), ("q", 1 << 63))
@@ -37,7 +36,8 @@ _NOBODY: Final[dict[bytes, None]] = {}
 """Stands where an intset has no mapping. Never written to."""
 
 
-class SetValue(CollectionValue):
+@final
+class SetValue:
     """A set. Whoever removes its last member removes the key."""
 
     __slots__ = ("integers", "members")
@@ -159,6 +159,18 @@ class SetValue(CollectionValue):
             return scan(self.members, cursor, count)
         return 0, [(member, None) for member in self]
 
+    def pop_random(self, rng: random.Random) -> bytes:
+        """Take out any member. There must be one."""
+        integers = self.integers
+        if integers is not None:
+            return b"%d" % integers.pop(int(rng.random() * len(integers)))
+        members = self.members
+        if type(members) is ScanTable:
+            return members.pop_random(rng)
+        member = random_member(members, rng)
+        del members[member]
+        return member
+
     def random_member(self, rng: random.Random) -> bytes:
         """Any member."""
         if self.integers is None:
@@ -179,10 +191,13 @@ class SetValue(CollectionValue):
             return list(self)
         return [b"%d" % number for number in rng.sample(self.integers, count)]
 
-    # As any value -------------------------------------------------------------------------------------------
+    # As any value: see CollectionValue ----------------------------------------------------------------------
 
     def encoding(self) -> bytes:
         return b"hashtable" if self.integers is None else b"intset"
+
+    def free_effort(self) -> int:
+        return len(self) if self.integers is None else 1
 
     def copy(self) -> SetValue:
         other = SetValue()

@@ -16,7 +16,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import ClassVar, Final
+from typing import ClassVar, Final, final
 
 from cluster.keyspace.digest import EMPTY_DIGEST, mix, xor
 from cluster.keyspace.ranking import Ranking
@@ -29,7 +29,6 @@ from cluster.keyspace.scan_table import (
     random_members,
     scan,
 )
-from cluster.keyspace.values import CollectionValue
 from cluster.settings import Settings
 
 _ZSET_TYPE: Final = (3).to_bytes(4, "big")
@@ -38,7 +37,8 @@ _ENTRY_BYTES: Final = 2 * 9
 """What an entry needs in a ranking: two pointers in lists with room to grow."""
 
 
-class SortedSetValue(CollectionValue):
+@final
+class SortedSetValue:
     """A sorted set. Whoever removes its last member removes the key."""
 
     __slots__ = ("_is_ordered", "_ranking", "is_compact", "scores")
@@ -139,9 +139,8 @@ class SortedSetValue(CollectionValue):
             scores = self._in_order()
             member = next(reversed(scores)) if greatest else next(iter(scores))
             return member, scores.pop(member)
-        member, score = ranking.last() if greatest else ranking.first()
+        member, score = ranking.pop_last() if greatest else ranking.pop_first()
         del self.scores[member]
-        ranking.remove(score, member)
         return member, score
 
     def pop_several(self, count: int, *, greatest: bool) -> list[tuple[bytes, float]]:
@@ -209,10 +208,13 @@ class SortedSetValue(CollectionValue):
         """``count`` different members, or all."""
         return distinct_members(self.scores, count, rng)
 
-    # As any value -------------------------------------------------------------------------------------------
+    # As any value: see CollectionValue ----------------------------------------------------------------------
 
     def encoding(self) -> bytes:
         return b"listpack" if self.is_compact else b"skiplist"
+
+    def free_effort(self) -> int:
+        return 1 if self.is_compact else len(self)
 
     def copy(self) -> SortedSetValue:
         other = SortedSetValue()

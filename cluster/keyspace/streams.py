@@ -24,7 +24,6 @@ from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Group
 from cluster.keyspace.digest import mix
 from cluster.keyspace.reclaim import LARGE, LAZY_EFFORT, RECLAIMER
 from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, StreamNode, as_int64
-from cluster.keyspace.values import CollectionValue
 
 NODE_BYTES_MAX: Final = 1 << 30
 """STREAM_LISTPACK_MAX_SIZE: of a node, whatever the settings say, and of the text of one entry."""
@@ -54,7 +53,7 @@ class Trim:
     """How many entries may go at once; 0: any number."""
 
 
-class StreamValue(CollectionValue):
+class StreamValue:
     """A stream."""
 
     __slots__ = (

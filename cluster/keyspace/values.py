@@ -1,13 +1,13 @@
 """What commands may ask of any value, whatever its type: its type's name, its encoding, a copy.
 
-A value class (lists, hashes …) subclasses :class:`CollectionValue`; strings are the plain types of keyspace.strings.
+A value is a string, in one of the plain types of keyspace.strings, or a :class:`CollectionValue`: a list, hash, set,
+sorted set or stream.
 """
 
 from __future__ import annotations
 
 import sys
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from cluster.keyspace import strings
 
@@ -15,39 +15,54 @@ SHARED_INTEGERS = 10_000  # OBJ_SHARED_INTEGERS
 SHARED_REFERENCES = 2**31 - 1  # OBJ_SHARED_REFCOUNT
 
 
-class CollectionValue(ABC):
-    """A value that is not a string. Never stored empty: whoever removes the last element removes the key."""
+class CollectionValue(Protocol):
+    """A value that is not a string. Never stored empty: whoever removes the last element removes the key.
 
-    __slots__ = ()
+    What the value classes have in common, without being their base: some are compiled and some are not.
+    """
 
     type_name: ClassVar[bytes]
     """As TYPE answers: list, set, zset, hash, stream."""
 
-    @abstractmethod
     def encoding(self) -> bytes:
         """As OBJECT ENCODING answers."""
+        ...
 
-    @abstractmethod
     def copy(self) -> CollectionValue:
         """A copy that shares nothing mutable with this one."""
+        ...
 
-    @abstractmethod
     def __len__(self) -> int:
         """How many elements there are."""
+        ...
 
     def free_effort(self) -> int:
         """How many pieces Redis would have to free: one for what is compact."""
-        return 1 if self.encoding() in (b"listpack", b"intset") else len(self)
+        ...
+
+    def memory_bytes(self, samples: int) -> int:
+        """What it needs, judged by ``samples`` elements (0: all)."""
+        ...
+
+    def mix_into_digest(self, digest: bytes) -> bytes:
+        """Add the value to a digest of the data set."""
+        ...
 
 
 def type_name(value: Any) -> bytes:
     """TYPE of a stored value."""
-    return value.type_name if isinstance(value, CollectionValue) else b"string"
+    if strings.is_string(value):
+        return b"string"
+    collection: CollectionValue = value
+    return collection.type_name
 
 
 def encoding(value: Any) -> bytes:
     """OBJECT ENCODING of a stored value."""
-    return value.encoding() if isinstance(value, CollectionValue) else strings.encoding(value)
+    if strings.is_string(value):
+        return strings.encoding(value)
+    collection: CollectionValue = value
+    return collection.encoding()
 
 
 def reference_count(value: Any, *, shares_integers: bool = True) -> int:
@@ -64,17 +79,21 @@ def memory_bytes(value: Any, samples: int) -> int:
     """What a stored value needs; of a collection, ``samples`` elements are looked at (0: all)."""
     if strings.is_string(value):
         return sys.getsizeof(value)
-    size: int = value.memory_bytes(samples)
-    return size
+    collection: CollectionValue = value
+    return collection.memory_bytes(samples)
 
 
 def effort(value: Any) -> int:
     """How many pieces there would be to free in Redis (lazyfreeGetFreeEffort)."""
-    return value.free_effort() if isinstance(value, CollectionValue) else 1
+    if strings.is_string(value):
+        return 1
+    collection: CollectionValue = value
+    return collection.free_effort()
 
 
 def copy(value: Any) -> Any:
     """A copy for COPY: immutable values are shared."""
-    if isinstance(value, CollectionValue):
-        return value.copy()
-    return bytearray(value) if isinstance(value, bytearray) else value
+    if strings.is_string(value):
+        return bytearray(value) if isinstance(value, bytearray) else value
+    collection: CollectionValue = value
+    return collection.copy()

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
+from cluster.keyspace.scan_table import AnyMembers
 from cluster.keyspace.sorted_sets import compact_score_text
 from cluster.persistence import intset, listpack
 from cluster.persistence.rdb_format import RdbType, encode_length
@@ -110,7 +111,7 @@ def intset_array_layout(members: array[int], compress_up_to: int) -> Layout:
     return RdbType.SET_INTSET, string_pieces(intset.encode_array(members), compress_up_to)
 
 
-def hash_layout(fields: Mapping[bytes, bytes], compact: bool, compress_up_to: int) -> Layout:
+def hash_layout(fields: AnyMembers[bytes], compact: bool, compress_up_to: int) -> Layout:
     """A hash."""
     items = (text for pair in fields.items() for text in pair)
     if compact:
