@@ -1,7 +1,4 @@
-"""EVAL, EVALSHA, their read-only forms, and SCRIPT (eval.c). What runs them is cluster.node.script_host.
-
-The debugger (SCRIPT DEBUG, redis.breakpoint) does not exist here.
-"""
+"""EVAL, EVALSHA, their read-only forms, and SCRIPT (eval.c). What runs them is cluster.node.script_host."""
 
 from __future__ import annotations
 
@@ -35,12 +32,20 @@ def key_count_of(argv: list[bytes], message: bytes | None = None) -> int:
 
 @command("eval")
 @command("eval_ro")
-def eval_(client: Session, argv: list[bytes]) -> bytes:
+def eval_(client: Session, argv: list[bytes]) -> bytes | None:
     server = client.server
     if server.monitors:
         server.monitors.feed(client, argv)  # Before what the script does.
-    key_count = key_count_of(argv)
     scripting = server.scripting
+    if client.id in scripting.debugging.modes:
+        reply: bytes | None = scripting.debugging.evaluate(client, argv[1], lambda: _evaluate(client, argv))
+        return reply
+    return _evaluate(client, argv)
+
+
+def _evaluate(client: Session, argv: list[bytes]) -> bytes:
+    key_count = key_count_of(argv)
+    scripting = client.server.scripting
     reply: bytes = scripting.run_script(client, argv, key_count, scripting.load(argv[1]))
     return reply
 
@@ -53,6 +58,8 @@ def evalsha(client: Session, argv: list[bytes]) -> bytes:
         server.monitors.feed(client, argv)
     if len(argv[1]) != SHA_DIGITS:
         raise CommandError(NO_SCRIPT)
+    if client.id in server.scripting.debugging.modes:
+        raise CommandError(b"ERR Please use EVAL instead of EVALSHA for debugging")
     key_count = key_count_of(argv)
     script = server.scripting.find(argv[1])
     if script is None:
@@ -88,12 +95,11 @@ def script_kill(client: Session, argv: list[bytes]) -> bytes:
 
 @command("script|debug")
 def script_debug(client: Session, argv: list[bytes]) -> bytes:
-    mode = argv[2].lower()
-    if mode == b"no":
-        return OK
-    if mode in (b"yes", b"sync"):
-        raise CommandError(b"ERR the Lua debugger is not available")
-    raise CommandError(b"ERR Use SCRIPT DEBUG YES/SYNC/NO")
+    if client.out or client.in_exec:
+        raise CommandError(b"ERR SCRIPT DEBUG must be called outside a pipeline")
+    if not client.server.scripting.debugging.choose(client, argv[2].lower()):
+        raise CommandError(b"ERR Use SCRIPT DEBUG YES/SYNC/NO")
+    return OK
 
 
 @command("script|help")

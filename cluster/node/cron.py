@@ -36,6 +36,7 @@ class Cron:
             (100, self._sample_rates),
             (100, server.saving.check_child),
             (100, server.aof.cron),
+            (100, server.scripting.debugging.reap),
             (100, server.stopping.check),
             (100, server.blocking.redirect),
             (100, self._limit_tracking),

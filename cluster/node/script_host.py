@@ -22,6 +22,7 @@ from cluster.commands.key_positions import keys_of
 from cluster.commands.registry import Command, Flag
 from cluster.errors import CommandError
 from cluster.keyspace.effects import FileOnly, ReplicasOnly
+from cluster.node.script_debugging import ScriptDebugging
 from cluster.resp.encode import ONE, RESP2, RESP3, bulk, error, integer
 from cluster.scripting.conversion import ScriptFailure, failure_of
 from cluster.scripting.engine import (
@@ -112,6 +113,7 @@ class Scripting:
         self._server = server
         self._engine: LuaEngine | None = None
         self._session: Session | None = None
+        self.debugging = ScriptDebugging(server, self)
         self.cache: dict[bytes, CachedScript] = {}
         self._gates: dict[tuple[bytes, int], Gates] = {}
         self._traits: dict[Command, _Traits] = {}

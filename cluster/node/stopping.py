@@ -52,6 +52,11 @@ class Stopping:
         """True while replicas are being waited for."""
         return self._options is not None
 
+    @property
+    def is_requested(self) -> bool:
+        """A signal has asked for the end of the process."""
+        return self._signal is not None
+
     def remaining_ms(self) -> int:
         """How long replicas will still be waited for (INFO shutdown_in_milliseconds)."""
         return max(self._deadline_ms - clock.monotonic_ms(), 0)
@@ -158,6 +163,7 @@ class Stopping:
         server = self._server
         assert self._options is not None
         self._log_replicas()
+        server.scripting.debugging.kill_children()
         server.saving.kill_child()
         if not self._finish_aof(self._options):
             return False

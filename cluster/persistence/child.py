@@ -42,11 +42,13 @@ _DEFAULT_IN_CHILD: Final = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD, sign
 
 
 class ChildKind(enum.Enum):
-    """What a child is for. At most one child of any kind runs at a time."""
+    """What a child is for. At most one child of the first three kinds runs at a time."""
 
     RDB_DISK = "rdb"
     RDB_SOCKET = "rdb to replicas"
     AOF = "aof"
+    DEBUGGER = "lua debugger"
+    """A debugged script; any number of them, beside the one child of the other kinds."""
 
 
 class _Report(enum.IntEnum):

@@ -21,10 +21,12 @@ _EXACT_INTEGER_MAX: Final = 10**17
 class ScriptFailure(Exception):
     """An error for the script: redis.call raises it, redis.pcall returns it."""
 
-    def __init__(self, message: bytes, *, is_counted: bool = False) -> None:
+    def __init__(self, message: bytes, *, is_counted: bool = False, is_reply: bool = False) -> None:
         super().__init__(message)
         self.message = message
         """With its code word."""
+        self.is_reply = is_reply
+        """A command has replied so; else scripts may not do what was asked for."""
         self.is_counted = is_counted
         """The statistics know of it already."""
 
@@ -41,7 +43,7 @@ def failure_of(reply: bytes) -> ScriptFailure:
     code, space, text = reply[1:].partition(b" ")
     if not space:
         code, text = b"ERR", code
-    return ScriptFailure(code + b" " + text.strip(b"\r\n"), is_counted=True)
+    return ScriptFailure(code + b" " + text.strip(b"\r\n"), is_counted=True, is_reply=True)
 
 
 def tostring(value: Any) -> bytes | None:

@@ -21,6 +21,7 @@ import attrs
 import cluster
 from cluster.scripting.call_sites import keep_call_sites
 from cluster.scripting.conversion import ScriptFailure, argument_of, failure_of, tostring, value_of_reply
+from cluster.scripting.debugger import DebugSession
 
 MEMORY_MAX_BYTES: Final = 1 << 30
 """What scripts may hold. Redis has no limit, and dies when the machine has no more."""
@@ -177,6 +178,9 @@ class LuaEngine:
         self.is_exhausted = False
         """A script has used up its memory and is to end."""
         self._is_restoring = False
+        self.debugger: DebugSession | None = None
+        """Set while a script is debugged."""
+        self._has_debugger = False
         self._table = runtime.table_from
         self._used: Callable[[], int] = runtime.get_memory_used
         self._dump: Callable[[Any], bytes] = runtime.eval(b"string.dump")
@@ -225,11 +229,14 @@ class LuaEngine:
         self._many_tables = sandbox[b"many_tables"]
         self._adopt = sandbox[b"adopt"]
         self._run = sandbox[b"run"]
+        self._run_debugged = sandbox[b"run_debugged"]
         self._run_with = sandbox[b"run_with"]
         self._load_library = sandbox[b"load_library"]
         self._calm_hook = sandbox[b"calm_hook"]
         self._random_state = sandbox[b"random_state"]
         self._set_random_state = sandbox[b"set_random_state"]
+        self._attach_debugger = sandbox[b"attach_debugger"]
+        self._debugger_tools = sandbox[b"tools"]
 
     def _reserve_references(self) -> None:
         held = [self._many_tables(count) for count in _REFERENCES]
@@ -278,7 +285,10 @@ class LuaEngine:
             return Failed(b"ERR not enough memory")
         self.is_exhausted = False
         try:
-            if len(arguments) <= _ARGUMENTS_ON_STACK_MAX:
+            if self.debugger is not None:
+                self._make_debugger()
+                result = self._run_debugged(function, key_count, self._table(arguments), len(arguments))
+            elif len(arguments) <= _ARGUMENTS_ON_STACK_MAX:
                 result = self._run_with(function, key_count, *arguments)
             else:
                 result = self._run(function, key_count, self._table(arguments), len(arguments))
@@ -319,6 +329,35 @@ class LuaEngine:
             return b"ERR " + _text_of(problem)
         return None if result is True else result[1]
 
+    # Debugging ----------------------------------------------------------------------------------------------------
+
+    def _make_debugger(self) -> None:
+        """Load the debugger's part in Lua, unless that has been done."""
+        if self._has_debugger:
+            return
+        self._has_debugger = True
+        functions = {
+            name.encode(): self._guarded(self._of_debugger(name))
+            for name in ("arrive", "break_next", "log", "log_debug", "log_frame", "log_value", "next_task")
+        }
+        source = (Path(__file__).parent / "debugger.lua").read_bytes()
+        offered = self._runtime.execute(source, self._debugger_tools, self._table(functions), name="=\1redis")
+        self._attach_debugger(offered)
+
+    def _of_debugger(self, name: str) -> Callable[..., Any]:
+        """A method of whatever session there is."""
+
+        def method(*arguments: Any) -> Any:
+            return getattr(self.debugger, name)(*arguments)
+
+        return method
+
+    def call_for_debugger(self, argv: list[bytes]) -> None:
+        """Run a command as redis.call does, for a client who looks on. Raises ScriptFailure."""
+        reply = self._perform(tuple(argv))
+        if reply.startswith(b"-"):
+            raise failure_of(reply)
+
     def carry_over_random(self, other: LuaEngine) -> None:
         """Go on with the random numbers of the engine that this one replaces."""
         self._set_random_state(*other._random_state())
@@ -326,6 +365,8 @@ class LuaEngine:
     # What Lua calls -----------------------------------------------------------------------------------------------
 
     def _fail(self, failure: ScriptFailure) -> NoReturn:
+        if self.debugger is not None:
+            self.debugger.note_failure(failure)
         self._pending = failure
         raise _FAILURE.with_traceback(None)
 
@@ -380,6 +421,8 @@ class LuaEngine:
             except ScriptFailure as failure:
                 if not self._host.is_running:
                     raise
+                if self.debugger is not None:
+                    self.debugger.note_failure(failure)
                 return self._table(failure.fields())
         except ScriptFailure as failure:
             problem = failure
@@ -409,7 +452,14 @@ class LuaEngine:
                 argv.append(converted)
         if not argv:
             raise ScriptFailure(b"ERR " + _NO_ARGUMENT)
-        return host.call(argv)
+        debugger = self.debugger
+        if debugger is None:
+            return host.call(argv)
+        debugger.note_call(argv)
+        reply = host.call(argv)
+        if not reply.startswith(b"-"):
+            debugger.note_reply(reply)
+        return reply
 
     def _converted(self, reply: bytes) -> Any:
         first = reply[0]
@@ -439,7 +489,7 @@ class LuaEngine:
         if self._is_restoring:
             return None
         try:
-            ending = self._host.interrupt()
+            ending = self._host.interrupt() if self.debugger is None else None
         except Exception:
             self._host.report_exception()
             ending = None
@@ -469,14 +519,22 @@ class LuaEngine:
 
     def _error_reply(self, *arguments: Any) -> Any:
         if len(arguments) != 1 or type(arguments[0]) is not bytes:
-            return self._table({b"err": b"ERR wrong number or type of arguments"})
+            return self._table({b"err": self._wrong_arguments()})
         text = arguments[0].split(b"\0", 1)[0]
-        return self._table({b"err": failure_of(text if text.startswith(b"-") else b"-" + text).message})
+        text = text if text.startswith(b"-") else b"-" + text
+        if self.debugger is not None:
+            self.debugger.note_error_reply(text)
+        return self._table({b"err": failure_of(text).message})
 
     def _status_reply(self, *arguments: Any) -> Any:
         if len(arguments) != 1 or type(arguments[0]) is not bytes:
-            return self._table({b"err": b"ERR wrong number or type of arguments"})
+            return self._table({b"err": self._wrong_arguments()})
         return self._table({b"ok": arguments[0]})
+
+    def _wrong_arguments(self) -> bytes:
+        if self.debugger is not None:
+            self.debugger.note_error_reply(b"wrong number or type of arguments")
+        return b"ERR wrong number or type of arguments"
 
     def _setresp(self, *arguments: Any) -> None:
         if not self._host.is_running:

@@ -21,7 +21,7 @@ local error, getmetatable, loadstring = error, getmetatable, loadstring
 local next, pairs, pcall, rawget, rawset, select, setfenv = next, pairs, pcall, rawget, rawset, select, setfenv
 local setmetatable, tonumber, tostring, type, unpack, xpcall = setmetatable, tonumber, tostring, type, unpack, xpcall
 local collectgarbage = collectgarbage
-local getinfo, sethook = debug.getinfo, debug.sethook
+local getinfo, getlocal, sethook = debug.getinfo, debug.getlocal, debug.sethook
 local byte, find, format, gmatch, gsub, match = string.byte, string.find, string.format, string.gmatch, string.gsub, string.match
 local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
 local floor = math.floor
@@ -151,6 +151,8 @@ end
 -- Interruptions --------------------------------------------------------------------------------------------------
 
 local each_line, is_calming = false, false
+-- What debugger.lua offers, once a script has been debugged; and whether that is being done now.
+local debugger, is_debugging = nil, false
 -- What an interruption may end with: nothing is allocated when memory is what has run out.
 local endings = {
     function() return { err = "ERR Script killed by user with SCRIPT KILL..." } end,
@@ -497,7 +499,11 @@ local coroutines = copy(coroutine)
 -- Hooks belong to one coroutine each: a new one needs its own, or it could run for ever.
 function coroutines.create(...)
     local thread = create(...)
-    sethook(thread, hook, each_line and "l" or "", each_line and 0 or HOOK_INSTRUCTIONS)
+    if is_debugging and not each_line then
+        sethook(thread, debugger.hook, "l", HOOK_INSTRUCTIONS)
+    else
+        sethook(thread, hook, each_line and "l" or "", each_line and 0 or HOOK_INSTRUCTIONS)
+    end
     return thread
 end
 
@@ -658,11 +664,14 @@ for _, name in pairs({ "acl_check_cmd", "error_reply", "set_repl", "setresp", "s
 end
 api.REPL_NONE, api.REPL_AOF, api.REPL_SLAVE, api.REPL_REPLICA, api.REPL_ALL = 0, 1, 2, 2, 3
 if not is_function_engine then
-    -- There is no debugger.
     function api.breakpoint()
-        return false
+        return is_debugging and debugger.break_next()
     end
-    function api.debug() end
+    function api.debug(...)
+        if is_debugging then
+            debugger.debug(...)
+        end
+    end
     function api.replicate_commands()
         return true
     end
@@ -936,6 +945,16 @@ local function evaluate(chunk, key_count, all, size)
     return outcome(done, value)
 end
 
+-- The same with the debugger's hook in place of ours.
+local function run_debugged(chunk, key_count, all, size)
+    globals.KEYS, globals.ARGV = split(key_count, all, size)
+    is_running, is_debugging = true, true
+    sethook(debugger.hook, "l", HOOK_INSTRUCTIONS)
+    local done, value = xpcall(chunk, describe) is_calming = each_line calm_hook()
+    is_debugging = false
+    return outcome(done, value)
+end
+
 local function call_function(callback, key_count, all, size)
     local keys, arguments = split(key_count, all, size)
     is_running = true
@@ -981,7 +1000,19 @@ local function many_tables(size)
     return unpack(made)
 end
 
+-- What debugger.lua needs of this file and, the globals being empty by then, of Lua.
+local tools = {
+    as_function = as_function, compile = compile, globals = globals, hidden = hidden, interrupted = hook, native = native,
+    presentable = presentable, byte = byte, concat = concat, error = error, find = find, format = format, getinfo = getinfo,
+    getlocal = getlocal, gsub = gsub, match = match, next = next, pcall = pcall, select = select, setmetatable = setmetatable,
+    tostring = tostring, type = type,
+}
+
+local function attach_debugger(offered)
+    debugger = offered
+end
+
 calm_hook()
 
-return { many_tables = many_tables, adopt = adopt, calm_hook = calm_hook, load_library = load_library, random_state = random_state,
-    run = run, run_with = run_with, set_random_state = set_random_state }
+return { many_tables = many_tables, adopt = adopt, attach_debugger = attach_debugger, calm_hook = calm_hook, load_library = load_library, random_state = random_state,
+    run = run, run_debugged = run_debugged, run_with = run_with, set_random_state = set_random_state, tools = tools }
