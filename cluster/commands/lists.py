@@ -11,7 +11,7 @@ from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace.database import Database
-from cluster.keyspace.lists import ListValue
+from cluster.keyspace.lists import EXCERPTS, ListValue
 from cluster.resp.encode import EMPTY_ARRAY, MINUS_ONE, OK, ZERO, array, bulk, bulk_array, integer
 from cluster.slots.hashing import key_slot
 
@@ -58,21 +58,19 @@ def parse_side(word: bytes) -> bool:
 def _push(client: Session, argv: list[bytes], *, left: bool, only_existing: bool) -> bytes:
     db, key = client.db, argv[1]
     value = _peek(client, key)
+    is_new = value is None
     if value is None:
         if only_existing:
             return ZERO
         value = ListValue()
-        if left:
-            value.push_left(argv[2:])
-        else:
-            value.push_right(argv[2:])
+    if left:
+        value.push_left(argv[2:])
+    else:
+        value.push_right(argv[2:])
+    if is_new:
         db.put(key, client.slot, value)
         db.keyspace.dirty += len(argv) - 3
     else:
-        if left:
-            value.push_left(argv[2:])
-        else:
-            value.push_right(argv[2:])
         db.changed(key, len(argv) - 2)
     if db.keyspace.notifier is not None:
         db.notify("l", b"lpush" if left else b"rpush", key)
@@ -133,7 +131,8 @@ def lset(client: Session, argv: list[bytes]) -> bytes:
 
 def after_removal(db: Database, key: bytes, slot: int, value: ListValue, count: int, event: bytes) -> None:
     """Count ``count`` changes, say what happened, and delete the key if nothing is left."""
-    db.notify("l", event, key)
+    if db.keyspace.notifier is not None:
+        db.notify("l", event, key)
     if value:
         db.changed(key, count)
     else:
@@ -247,7 +246,8 @@ def ltrim(client: Session, argv: list[bytes]) -> bytes:
     if value is None:
         return OK
     before = len(value)
-    value.trim(*_range(value, start, end))
+    first, stop = _range(value, start, end)
+    value.trim(first, stop)
     after_removal(client.db, argv[1], client.slot, value, before - len(value), b"ltrim")
     return OK
 
@@ -322,12 +322,22 @@ def lindex(client: Session, argv: list[bytes]) -> bytes:
 
 @command("lrange")
 def lrange(client: Session, argv: list[bytes]) -> bytes:
-    start, end = parse_integer(argv[2]), parse_integer(argv[3])
-    value = _read(client, argv[1])
+    db, key, start_word, end_word = client.db, argv[1], argv[2], argv[3]
+    stored = db.slots[client.slot].get(key)
+    reply = EXCERPTS.find(stored, start_word, end_word) if type(stored) is ListValue else None
+    if reply is not None:
+        return EMPTY_ARRAY if db.read(key, client.slot) is None else reply  # Its time may be over.
+    start, end = parse_integer(start_word), parse_integer(end_word)
+    value = _read(client, key)
     if value is None:
         return EMPTY_ARRAY
-    found = value.slice(*_range(value, start, end))
-    return bulk_array(found) if found else EMPTY_ARRAY
+    first, stop = _range(value, start, end)
+    found = value.slice(first, stop)
+    if not found:
+        return EMPTY_ARRAY
+    reply = bulk_array(found)
+    EXCERPTS.keep(value, start_word, end_word, reply)
+    return reply
 
 
 @command("lpos")

@@ -93,7 +93,8 @@ def _after_removal(client: Session, key: bytes, slot: int, value: SetValue, even
     db = client.db
     if value:
         db.changed(key)
-        db.notify("s", event, key)
+        if db.keyspace.notifier is not None:
+            db.notify("s", event, key)
     else:
         db.delete(key, slot)
         db.notify("s", event, key)
@@ -137,8 +138,7 @@ def spop(client: Session, argv: list[bytes]) -> bytes:
     value = _checked(db.peek(key, client.slot))
     if value is None:
         return client.proto.null
-    member = value.random_member(client.server.rng)
-    value.remove(member)
+    member = value.pop_random(client.server.rng)
     if db.keyspace.followed:
         client.effects = [[b"SREM", key, member]]
     _after_removal(client, key, client.slot, value, b"spop")

@@ -60,7 +60,8 @@ def after_removal(db: Database, key: bytes, slot: int, value: SortedSetValue, re
     """Count what was removed, say what happened, and delete the key if nothing is left."""
     if value.scores:
         db.changed(key, removed)
-        db.notify("z", event, key)
+        if db.keyspace.notifier is not None:
+            db.notify("z", event, key)
     else:
         db.delete(key, slot)
         db.keyspace.dirty += removed - 1
@@ -297,10 +298,11 @@ def _pop(client: Session, argv: list[bytes], *, greatest: bool) -> bytes:
     value = _peek(client, argv[1])
     if value is None or count == 0:
         return EMPTY_ARRAY
-    taken = pop_members(client.db, argv[1], client.slot, value, count, greatest=greatest)
     if len(argv) == 2:
-        ((member, score),) = taken
-        return array([bulk(member), client.proto.double(score)])
+        member, score = value.pop(greatest=greatest)
+        after_removal(client.db, argv[1], client.slot, value, 1, b"zpopmax" if greatest else b"zpopmin")
+        return b"*2\r\n$%d\r\n%b\r\n%b" % (len(member), member, client.proto.double(score))
+    taken = pop_members(client.db, argv[1], client.slot, value, count, greatest=greatest)
     return scored_reply(client, [member for member, _score in taken], [score for _member, score in taken])
 
 

@@ -100,6 +100,35 @@ def test_payloads_in_nodes_of_any_size(bench: ServerBench, client: BenchClient, 
     assert client.ask("LRANGE", "copy", "0", "-1") == encode(*elements)
 
 
+@pytest.mark.parametrize(
+    "change",
+    (
+        "LPUSH k x,RPUSH k x,LPOP k,RPOP k,LPOP k 2,LSET k 1 x,LREM k 1 b,LTRIM k 1 2,LINSERT k AFTER a x,LMPOP 1 k RIGHT,"
+        "LMOVE k t LEFT RIGHT,LMOVE t k RIGHT LEFT,DEL k,RENAME t k,SET k x,PEXPIREAT k 1,SWAPDB 0 1,FLUSHALL,"
+        "RESTORE k 0 payload REPLACE,COPY t k REPLACE,SORT t ALPHA STORE k"
+    ).split(","),
+)
+def test_what_was_read_before_is_not_what_is_read_after_a_change(client: BenchClient, change: str) -> None:
+    client.pipeline(("RPUSH", "k", "a", "b", "c"), ("RPUSH", "t", "y", "z"))
+    before = client.ask("LRANGE", "k", "0", "-1")
+    assert client.ask("LRANGE", "k", "0", "-1") == before == encode("a", "b", "c")
+    assert client.ask("LRANGE", "k", "0", "1") == encode("a", "b")
+    assert client.ask("LRANGE", "k", "0", "-1") == before
+    payload = client.ask("DUMP", "t").split(b"\r\n", 1)[1][:-2]
+    words = [payload if word == "payload" else word for word in change.split(" ")]
+    assert not client.ask(*words).startswith(b"-")
+    assert client.ask("LRANGE", "k", "0", "-1") != before
+
+
+def test_reading_a_list_again_counts_as_reading(bench: ServerBench, client: BenchClient) -> None:
+    client.pipeline(("RPUSH", "k", "a", "b", "c"), *[("LRANGE", "k", "0", "-1")] * 3)
+    assert (bench.server.keyspace.hits, bench.server.keyspace.misses) == (3, 0)
+    client.ask("PEXPIREAT", "k", "1")
+    assert client.ask("LRANGE", "k", "0", "-1") == EMPTY
+    assert (bench.server.keyspace.hits, bench.server.keyspace.misses) == (3, 1)
+    assert client.ask("LRANGE", "k", "0", "x") == b"-ERR value is not an integer or out of range\r\n"
+
+
 def test_what_a_copy_becomes_is_its_own(client: BenchClient) -> None:
     client.ask("RPUSH", "k", *(str(number) for number in range(1000)))
     client.pipeline(("COPY", "k", "c"), ("LSET", "c", "0", "x"), ("LSET", "c", "500", "x"), ("LSET", "c", "-1", "x"))
