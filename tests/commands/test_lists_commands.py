@@ -102,11 +102,12 @@ def test_payloads_in_nodes_of_any_size(bench: ServerBench, client: BenchClient, 
 
 @pytest.mark.parametrize(
     "change",
-    (
-        "LPUSH k x,RPUSH k x,LPOP k,RPOP k,LPOP k 2,LSET k 1 x,LREM k 1 b,LTRIM k 1 2,LINSERT k AFTER a x,LMPOP 1 k RIGHT,"
-        "LMOVE k t LEFT RIGHT,LMOVE t k RIGHT LEFT,DEL k,RENAME t k,SET k x,PEXPIREAT k 1,SWAPDB 0 1,FLUSHALL,"
-        "RESTORE k 0 payload REPLACE,COPY t k REPLACE,SORT t ALPHA STORE k"
-    ).split(","),
+    [
+        *("LPUSH k x", "RPUSH k x", "LPOP k", "RPOP k", "LPOP k 2", "LSET k 1 x", "LREM k 1 b", "LTRIM k 1 2"),
+        *("LINSERT k AFTER a x", "LMPOP 1 k RIGHT", "LMOVE k t LEFT RIGHT", "LMOVE t k RIGHT LEFT", "RENAME t k"),
+        *("DEL k", "SET k x", "PEXPIREAT k 1", "SWAPDB 0 1", "FLUSHALL", "RESTORE k 0 payload REPLACE"),
+        *("COPY t k REPLACE", "SORT t ALPHA STORE k"),
+    ],
 )
 def test_what_was_read_before_is_not_what_is_read_after_a_change(client: BenchClient, change: str) -> None:
     client.pipeline(("RPUSH", "k", "a", "b", "c"), ("RPUSH", "t", "y", "z"))
