@@ -151,8 +151,7 @@ class ClusterOperations:
                 ctx.log(LogLevel.WARNING, f"configEpoch updated after importing slot {slot}")
             state.set_importing(slot, None)
             outgoing.broadcast_pong(ctx)
-        # The new owner must not forget it: nobody else would claim the slot. Everybody else hears it from the owner.
-        return self._done() if target is myself else self._done_with_open_slot()
+        return self._done_with_open_slot()
 
     # -- epochs -----------------------------------------------------------------------------------
 
@@ -257,7 +256,8 @@ class ClusterOperations:
         return self._ctx.take_local()
 
     def _done_with_open_slot(self) -> list[LocalEffect]:
-        """Save that a slot was opened, closed or given away: resharding does that often, and can do it again."""
+        """Save that a slot was opened, closed or handed over, for the disk to have within a second: resharding does
+        that often, and a new epoch is synced for its own sake."""
         self._ctx.todo(SAVE_UPDATE)
         return self._ctx.take_local()
 

@@ -34,6 +34,8 @@ from cluster.gossip.wire import Discarded, FrameDecoder, encode
 from cluster.settings import Settings
 
 TICK_SECONDS: Final = 0.1
+SYNC_MS: Final = 1000
+"""What was saved without fsync is on disk at the latest after this time."""
 READ_BYTES: Final = 64 * 1024
 ACCEPTS_PER_WAKE_UP: Final = 1000
 ACCEPT_RETRY_SECONDS: Final = 0.1
@@ -109,6 +111,7 @@ class ClusterBus:
         """The essence of what nodes.conf holds."""
         self._durable: object = None
         """The same of the last save that was synced to disk."""
+        self._last_sync_ms = 0
         self._is_silent = False
         """True once nodes.conf could not be saved: nothing may be said any more."""
 
@@ -168,7 +171,13 @@ class ClusterBus:
         self._written = self._durable = None  # Unknown, should writing fail.
         self._nodes_conf.save(format_nodes_conf(state), fsync=fsync)
         self._written = essence(state)
-        self._durable = self._written if fsync else None
+        self._durable = None
+        if fsync:
+            self._note_synced()
+
+    def _note_synced(self) -> None:
+        self._durable = self._written
+        self._last_sync_ms = clock.monotonic_ms()
 
     def connection_count(self) -> int:
         """How many descriptors the bus needs, as maxclients counts them: a link each way for every other node."""
@@ -191,9 +200,23 @@ class ClusterBus:
         try:
             self.save_config(fsync=fsync)
         except OSError as error:
-            self._is_silent = True
-            self._actions.log(LogLevel.WARNING, "Fatal: can't update cluster config file.")
-            self._actions.config_not_saved(error)
+            self._fall_silent(error)
+
+    def _sync_if_due(self, now_ms: int) -> None:
+        """Put a save that was not synced on disk."""
+        if self._written is self._durable or now_ms - self._last_sync_ms < SYNC_MS or self._is_silent:
+            return
+        try:
+            self._nodes_conf.sync()
+        except OSError as error:
+            self._fall_silent(error)
+        else:
+            self._note_synced()
+
+    def _fall_silent(self, error: OSError) -> None:
+        self._is_silent = True
+        self._actions.log(LogLevel.WARNING, "Fatal: can't update cluster config file.")
+        self._actions.config_not_saved(error)
 
     def _open(self, link: Link, host: str, port: int) -> None:
         if self._nursery is None:
@@ -412,8 +435,10 @@ class ClusterBus:
         while True:
             for connection in self._connections.values():
                 connection.note_buffer()
-            self.perform(self._engine.tick(clock.monotonic_ms(), clock.unix_ms()))
+            now_ms = clock.monotonic_ms()
+            self.perform(self._engine.tick(now_ms, clock.unix_ms()))
             self.before_sleep()
+            self._sync_if_due(now_ms)
             due += TICK_SECONDS
             now = trio.current_time()
             if due <= now:

@@ -256,6 +256,8 @@ class GossipEngine:
         ctx, state = self.ctx, self.ctx.state
         self.ticks += 1
         self.refresh_myself()
+        if state.has_unsaved_news:
+            ctx.todo(SAVE)
         health.keep_alive(ctx)
         late_ms = ctx.now_ms - state.health_clock.last_tick_ms
         state.health_clock.last_tick_ms = ctx.now_ms
@@ -369,6 +371,7 @@ class GossipEngine:
         state.todo &= ~(SAVE_UPDATE | SAVE_FSYNC)
         effects: list[Effect] = [*ctx.take_local()]
         if Todo.SAVE_CONFIG in todo:
+            state.has_unsaved_news = False
             effects.append(SaveConfig(fsync=Todo.FSYNC_CONFIG in todo))
         effects.extend(ctx.take_bus())
         return effects

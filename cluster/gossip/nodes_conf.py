@@ -36,6 +36,7 @@ from cluster.slots.ranges import (
     OpenSlot,
     SlotRangeError,
     bitmap_to_ranges,
+    format_ranges,
     is_node_id,
     parse_piece,
 )
@@ -85,10 +86,17 @@ def node_line(state: ClusterState, node: Node) -> str:
         "connected" if node.link is not None or node.is_myself else "disconnected",
     ]
     if node.slot_count:
-        fields.extend(map(str, bitmap_to_ranges(node.slots)))
+        fields.append(_slots_text(node))
     if node.is_myself:
         fields.extend(map(str, open_slots(state)))
     return " ".join(fields)
+
+
+def _slots_text(node: Node) -> str:
+    """``0-5460 5462``; drawn once per change, because every line of every node is drawn again for each save."""
+    if node.slots_text is None:
+        node.slots_text = format_ranges(bitmap_to_ranges(node.slots))
+    return node.slots_text
 
 
 def open_slots(state: ClusterState) -> list[OpenSlot]:
@@ -121,7 +129,7 @@ def essence(state: ClusterState) -> tuple[object, ...]:
             int(node.flags) & _SAVED_FLAGS,
             node.master.node_id if node.master is not None else "",
             node.config_epoch,
-            bytes(node.slots),
+            _slots_text(node),
         )
         for node in state.nodes.values()
         if not node.in_handshake
@@ -367,6 +375,15 @@ class NodesConfFile:
         if not can_overwrite or not self._overwrite(content, fsync=fsync):
             self._replace(content, fsync=fsync)
         self._length = len(content)
+
+    def sync(self) -> None:
+        """Put what was saved without ``fsync`` on disk after all. Raises OSError."""
+        if self._lock_fd < 0:
+            return
+        os.fsync(self._lock_fd)
+        if not self._is_name_durable:
+            _fsync_directory(os.path.dirname(self.path))
+            self._is_name_durable = True
 
     def _overwrite(self, content: bytes, *, fsync: bool) -> bool:
         """Write over the old content in one step; False if that failed and the file must be replaced.

@@ -11,7 +11,7 @@ from __future__ import annotations
 from cluster.gossip.context import SAVE_UPDATE, SAVE_UPDATE_FSYNC, Context
 from cluster.gossip.effects import DeleteKeysInSlots, LogLevel, StartReplication
 from cluster.gossip.outgoing import send_update
-from cluster.gossip.state import Node
+from cluster.gossip.state import Node, Todo
 from cluster.slots.ranges import BITMAP_BYTES, bitmap_to_slots
 
 
@@ -40,8 +40,13 @@ def apply_claims(ctx: Context, claimant: Node, config_epoch: int, claimed_slots:
             taken_from_my_master += 1
         ctx.assign_slot(slot, claimant)
         has_changes = True
-    if has_changes:
-        ctx.todo(SAVE_UPDATE_FSYNC)
+    if taken_from_my_master or slots_with_my_keys:
+        ctx.todo(SAVE_UPDATE)
+    elif has_changes:
+        # An epoch that is news is saved and synced for its own sake. Slots that move under one that is known, as in a
+        # resharding, are told again by every ping of their owner; Redis syncs them on every node, one by one.
+        ctx.todo(Todo.UPDATE_STATE)
+        state.has_unsaved_news = True
 
     lost_all = taken_from_my_master and my_master is not None and not my_master.slot_count
     # If all that the claimant has was ours, it is our successor; else it is another shard that our slots were moved to,

@@ -121,6 +121,8 @@ class Node:
     slots: bytearray = attrs.field(factory=lambda: bytearray(BITMAP_BYTES), repr=False)
     """Bit ``slot & 7`` of byte ``slot >> 3``, as on the bus. Written only by ClusterState."""
     slot_count: int = 0
+    slots_text: str | None = attrs.field(default=None, repr=False)
+    """The ranges of its slots as text, if it was drawn since they last changed."""
     ping_sent_ms: int = 0
     """When the ping that is still unanswered was sent; 0: none is pending."""
     pong_received_ms: int = 0
@@ -264,6 +266,8 @@ class ClusterState:
     health: ClusterHealth = ClusterHealth.FAIL
     routing_version: int = 0
     todo: Todo = NOTHING_TO_DO
+    has_unsaved_news: bool = False
+    """Something changed that is saved with the next tick, since peers would tell it again."""
     election: ElectionState = attrs.field(factory=ElectionState)
     manual: ManualFailoverState = attrs.field(factory=ManualFailoverState)
     has_foreign_data: bool = False
@@ -379,6 +383,7 @@ class ClusterState:
         self.owners[slot] = node
         node.slots[slot >> 3] |= 1 << (slot & 7)
         node.slot_count += 1
+        node.slots_text = None
         if node.slot_count == 1 and self._masters_have_replicas():
             # A master that gets its first slot in a cluster with replicas deserves one too.
             node.flags |= NodeFlags.MIGRATE_TO
@@ -392,6 +397,7 @@ class ClusterState:
         self.owners[slot] = None
         owner.slots[slot >> 3] &= ~(1 << (slot & 7)) & 0xFF
         owner.slot_count -= 1
+        owner.slots_text = None
         self.routing_version += 1
         if self.not_claimed:
             self.not_claimed &= ~(1 << slot)  # Said of this owner, not of the next (7.0.15 forgets to do this).

@@ -447,6 +447,30 @@ class TestDurability:
             assert saves == [False, True, False, True, True]
 
     @in_trio
+    async def test_what_was_not_synced_is_synced_within_a_second(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        syncs: list[float] = []
+        monkeypatch.setattr(bus_module, "SYNC_MS", 150)
+        async with running(tmp_path) as bench:
+            real_sync = bench.conf.sync
+            bench.conf.sync = lambda: (syncs.append(trio.current_time()), real_sync())[1]
+            bench.say(SaveConfig(fsync=True))
+            await trio.sleep(0.4)
+            assert not syncs, "it was synced"
+            bench.engine.state.current_epoch += 1
+            bench.say(SaveConfig(fsync=False))
+            await until(lambda: syncs)
+            bench.say(SaveConfig(fsync=True))  # Is on disk already.
+            await trio.sleep(0.4)
+            assert len(syncs) == 1
+
+            bench.conf.sync = lambda: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
+            bench.engine.state.current_epoch += 1
+            bench.say(SaveConfig(fsync=False))
+            await until(lambda: bench.actions.logged("Fatal: can't update cluster config file."))
+
+    @in_trio
     async def test_after_a_save_that_failed_the_next_one_is_made(self, tmp_path: Path) -> None:
         async with running(tmp_path) as bench:
             bench.say(SaveConfig(fsync=True))

@@ -25,9 +25,9 @@ def test_many_inputs_are_saved_once() -> None:
     bench = EngineBench(slots=[1], epoch=9)
     peers = [bench.peer(letter, epoch=index) for index, letter in enumerate("abc", 1)]
 
-    for index, peer in enumerate(peers):
+    for peer in peers:
         link = bench.engine.link_accepted(peer.ip, "10.0.0.9", bench.now_ms)
-        bench.engine.on_message(link, bench.message(peer, MessageType.PING, slots=[10 + index]), bench.now_ms)
+        bench.engine.on_message(link, bench.message(peer, MessageType.PING, config_epoch=9), bench.now_ms)
     effects = bench.do([])
 
     assert of_kind(effects, SaveConfig) == [SaveConfig(fsync=True)]

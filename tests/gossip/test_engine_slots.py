@@ -26,8 +26,38 @@ def test_rule_1_an_unassigned_slot_goes_to_who_claims_it() -> None:
     effects = bench.hear(a, MessageType.PING, slots=[5, 6])
 
     assert owners(bench, 4, 5, 6, 7) == [None, a, a, None]
-    assert of_kind(effects, SaveConfig) == [SaveConfig(fsync=True)]
+    assert SaveConfig(fsync=True) not in effects, "they will say it again"
     assert bench.state.routing_version > version
+
+
+def test_slots_that_move_among_others_under_a_known_epoch_are_saved_with_the_next_tick() -> None:
+    bench = EngineBench(slots=[1], epoch=7)
+    a, b = bench.peer("a", slots=[5, 6, 7], epoch=1), bench.peer("b", epoch=2)
+    bench.tick()
+
+    effects = [effect for slots in ([5], [5, 6]) for effect in bench.hear(b, MessageType.PONG, slots=slots)]
+    assert owners(bench, 5, 6, 7) == [b, b, a]
+    assert of_kind(effects, SaveConfig) == []
+    assert of_kind(bench.tick(), SaveConfig) == [SaveConfig(fsync=False)]
+    assert of_kind(bench.tick(), SaveConfig) == []
+
+
+def test_slots_that_were_mine_are_saved_before_anything_else_is_said() -> None:
+    bench = EngineBench(slots=[1, 2], epoch=1)
+    b = bench.peer("b", epoch=2)
+    bench.tick()
+
+    assert of_kind(bench.hear(b, MessageType.PONG, slots=[1]), SaveConfig) == [SaveConfig(fsync=False)]
+
+
+def test_a_claim_under_a_new_epoch_is_synced_at_once() -> None:
+    bench = EngineBench(slots=[1, 2], epoch=1)
+    a, b = bench.peer("a", slots=[5], epoch=2), bench.peer("b", epoch=3)
+    bench.tick()
+
+    assert of_kind(bench.hear(b, MessageType.PONG, slots=[5], config_epoch=4), SaveConfig) == [SaveConfig(fsync=True)]
+    assert owners(bench, 5) == [b]
+    assert not a.slot_count
 
 
 def test_rule_2_a_greater_config_epoch_takes_the_slot() -> None:

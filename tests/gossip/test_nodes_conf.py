@@ -439,6 +439,20 @@ def test_what_does_not_fit_a_block_gets_a_new_file(path: Path) -> None:
     file.close()
 
 
+def test_sync_puts_the_file_and_its_name_on_disk_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = NodesConfFile(path)
+    file.sync()  # Nothing is open: nothing to do.
+    file.lock()
+    file.save("one\n", fsync=False)
+    synced: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.path.isdir(f"/proc/self/fd/{fd}")))
+    file.sync()
+    file.save("two\n", fsync=False)
+    file.sync()
+    assert synced == [False, True, False]
+    file.close()
+
+
 @pytest.mark.parametrize("fsync", [False, True])
 def test_a_file_that_was_deleted_or_replaced_is_written_anew(path: Path, fsync: bool) -> None:
     file = NodesConfFile(path)
