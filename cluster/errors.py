@@ -47,6 +47,14 @@ class RdbError(HashslotError):
     """An RDB file or a DUMP payload is damaged or of an unknown version; the text names the offset."""
 
 
+class DeepDamage(RdbError):
+    """A compact structure whose frame is right and whose inside is not: what Redis finds by its deep checks only."""
+
+    def __init__(self, reason: str, structure: bytes) -> None:
+        super().__init__(reason)
+        self.structure = structure
+
+
 SYNTAX = b"ERR syntax error"
 WRONGTYPE = b"WRONGTYPE Operation against a key holding the wrong kind of value"
 NO_SUCH_KEY = b"ERR no such key"

@@ -18,6 +18,7 @@ from cluster.commands.registry import command
 from cluster.errors import CommandError, RdbError
 from cluster.keyspace.database import Database
 from cluster.keyspace.strings import INT64_MAX
+from cluster.persistence.dump_payload import damage_inside
 from cluster.persistence.dump_payload import dump as dump_value
 from cluster.persistence.dump_payload import restore as restore_value
 from cluster.resp.encode import OK, bulk, bulk_array, simple
@@ -25,6 +26,7 @@ from cluster.slots.hashing import key_slot
 
 DEFAULT_TIMEOUT_MS: Final = 1000
 TIMEOUT_MS_MAX: Final = 2**31 - 1
+SHOWN_DAMAGE_BYTES: Final = 1024
 NO_KEY: Final = simple(b"NOKEY")
 
 
@@ -98,8 +100,7 @@ def _restore(client: Session, argv: list[bytes]) -> bytes:
     try:
         value = restore_value(argv[3], check_crc=not client.server.skip_checksum_validation)
     except RdbError as damage:
-        if damage.__cause__ is not None:
-            client.server.log.verbose(f"Internal error in RDB reading offset 0 -> {damage.__cause__}")
+        _report_damage(client, damage)
         raise CommandError(f"ERR {damage}".encode()) from damage
 
     replaced = options.replace and db.remove(key, slot)
@@ -122,6 +123,36 @@ def _restore(client: Session, argv: list[bytes]) -> bytes:
             client.effects = [[argv[0], key, b"%d" % expire_at_ms, *argv[3:], b"ABSTTL"]]
     db.notify("g", b"restore", key)
     return OK
+
+
+def _report_damage(client: Session, damage: RdbError) -> None:
+    """What is wrong with a payload, for the log.
+
+    Where the settings say that payloads are to be trusted Redis would have taken one whose inside is damaged, and ended
+    by a failed assertion, at once or when somebody used the key: whoever watches logs for that finds it here, too.
+    """
+    log = client.server.log
+    if damage.__cause__ is not None:
+        log.verbose(f"Internal error in RDB reading offset 0 -> {damage.__cause__}")
+    inside = damage_inside(damage)
+    if inside is None or not _trusts_payloads(client):
+        return
+    log.warning("=== ASSERTION FAILED ===")
+    log.warning(
+        "==> A payload that is to be trusted (sanitize-dump-payload) is sound. This one is not, and is refused:"
+    )
+    log.warning(f"{inside} dump (hexdump of {len(inside.structure)} bytes):")
+    shown = inside.structure[:SHOWN_DAMAGE_BYTES]
+    for start in range(0, len(shown), 32):
+        log.warning(shown[start : start + 32].hex())
+
+
+def _trusts_payloads(client: Session) -> bool:
+    """Whether Redis would look at frames only (sanitize-dump-payload)."""
+    wanted = client.server.settings.sanitize_dump_payload
+    if wanted == "clients":
+        return client.is_master_link or client.user.sanitizes_payload is False
+    return wanted == "no"
 
 
 # --- MIGRATE ---------------------------------------------------------------------------------------------------------

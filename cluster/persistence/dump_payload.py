@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from cluster.errors import RdbError
+from cluster.errors import DeepDamage, RdbError
 from cluster.persistence.crc64 import bulk_crc64, crc64
 from cluster.persistence.rdb_cursor import Cursor, ShortRead
 from cluster.persistence.rdb_format import RDB_VERSION, RDB_VERSION_MAX_READABLE
@@ -60,3 +60,11 @@ def restore(payload: bytes, *, check_crc: bool = True) -> Any:
         return read_value(code, cursor)
     except (RdbError, ShortRead, EmptyValue) as damage:
         raise RdbError(BAD_DATA_FORMAT) from damage
+
+
+def damage_inside(refusal: RdbError) -> DeepDamage | None:
+    """What :func:`restore` found that a look at sizes and frames would not have shown, if it was that."""
+    found: BaseException | None = refusal
+    while found is not None and not isinstance(found, DeepDamage):
+        found = found.__cause__
+    return found

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Sequence
 from typing import Final
 
-from cluster.errors import RdbError
+from cluster.errors import DeepDamage, RdbError
 
 _HEADER: Final = struct.Struct("<II")
 _FORMATS: Final = {2: "h", 4: "i", 8: "q"}
@@ -30,7 +30,7 @@ def decode(data: bytes) -> tuple[int, ...]:
         raise RdbError("intset: header and size disagree")
     members: tuple[int, ...] = struct.unpack_from(f"<{count}{form}", data, _HEADER.size)
     if any(later <= earlier for earlier, later in itertools.pairwise(members)):
-        raise RdbError("intset: members out of order")
+        raise DeepDamage("intset: members out of order", data)
     return members
 
 

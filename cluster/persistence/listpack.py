@@ -2,8 +2,9 @@
 
 Layout      Little-endian total size (4 bytes) and count (2 bytes, 65535: count them), entries, 0xFF. An entry is its
             encoding, its data, and the length of both written backwards in groups of seven bits. Redis: listpack.c.
-Invariants  :func:`decode` accepts what Redis's deep check accepts, else raises RdbError; it copies nothing but the
-            entries. :func:`encode` writes the same bytes as Redis does for the same entries.
+Invariants  :func:`decode` accepts what Redis's deep check accepts, else raises RdbError (DeepDamage where Redis's other
+            check sees nothing); it copies nothing but the entries. :func:`encode` writes the same bytes as Redis does
+            for the same entries.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from cluster.errors import RdbError
+from cluster.errors import DeepDamage, RdbError
 
 _HEADER: Final = struct.Struct("<IH")
 _END: Final = 0xFF
@@ -63,15 +64,15 @@ def decode(data: bytes) -> list[bytes]:
                 following = end + len(back_length)
                 agree = following <= last and data[end:following] == back_length
             if not agree:
-                raise RdbError("listpack: entry leaves the buffer or its two lengths disagree")
+                raise DeepDamage("listpack: entry leaves the buffer or its two lengths disagree", data)
             entries.append(entry)
             position = following
     except (IndexError, KeyError):
-        raise RdbError("listpack: unknown encoding") from None
+        raise DeepDamage("listpack: unknown encoding", data) from None
     if position != last:
-        raise RdbError("listpack: ends early")
+        raise DeepDamage("listpack: ends early", data)
     if count not in (_COUNT_UNKNOWN, len(entries)):
-        raise RdbError("listpack: wrong count")
+        raise DeepDamage("listpack: wrong count", data)
     return entries
 
 

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final
 
-from cluster.errors import RdbError
+from cluster.errors import DeepDamage, RdbError
 from cluster.persistence import intset, listpack, stream_layout, ziplist, zipmap
 from cluster.persistence.rdb_cursor import Cursor, parse_double
 from cluster.persistence.rdb_format import RdbType, module_type_name, type_name
@@ -67,8 +67,8 @@ def _unpacked(cursor: Cursor, unpack: _Unpack, complaint: str) -> list[bytes]:
     blob = cursor.string()
     try:
         return unpack(blob)
-    except RdbError:
-        raise cursor.error(complaint) from None
+    except RdbError as damage:
+        raise cursor.error(complaint) from damage
 
 
 def _read_list_ziplist(cursor: Cursor) -> list[bytes]:
@@ -122,8 +122,8 @@ def _read_set_intset(cursor: Cursor) -> list[bytes]:
     blob = cursor.string()
     try:
         return [b"%d" % member for member in intset.decode(blob)]
-    except RdbError:
-        raise cursor.error("Intset integrity check failed.") from None
+    except RdbError as damage:
+        raise cursor.error("Intset integrity check failed.") from damage
 
 
 def _read_set_listpack(cursor: Cursor) -> list[bytes]:
@@ -149,12 +149,19 @@ def _read_hash(cursor: Cursor) -> dict[bytes, bytes]:
 
 def _pairs(cursor: Cursor, unpack: _Unpack, complaint: str) -> dict[bytes, bytes]:
     """A structure that holds names and values in turn; the names are distinct."""
-    entries = _unpacked(cursor, unpack, complaint)
-    if not entries:
+    pairs: dict[bytes, bytes] = {}
+
+    def distinct(blob: bytes) -> list[bytes]:
+        entries = unpack(blob)
+        pairs.update(zip(entries[::2], entries[1::2], strict=False))
+        if len(pairs) * 2 != len(entries):
+            # In Redis's words; the older layouts are always looked through, because they are converted.
+            reason = "listpack with dup elements" if len(entries) % 2 == 0 else "listpack with an element too few"
+            raise DeepDamage(reason, blob) if unpack is listpack.decode else RdbError("names are not distinct")
+        return entries
+
+    if not _unpacked(cursor, distinct, complaint):
         raise EmptyValue
-    pairs = dict(zip(entries[::2], entries[1::2], strict=False))
-    if len(pairs) * 2 != len(entries):
-        raise cursor.error(complaint)
     return pairs
 
 

@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from cluster.errors import RdbError
+from cluster.errors import DeepDamage, RdbError
 from cluster.keyspace.consumer_groups import ENTRIES_READ_UNKNOWN, Group, Pending
 from cluster.keyspace.stream_nodes import MAX_ID, MAX_PART, StreamId, StreamNode, as_int64, make_id
 from cluster.keyspace.streams import StreamValue
@@ -95,8 +95,10 @@ def _read_nodes(cursor: Cursor, stream: StreamValue) -> StreamId:
             if not items:
                 raise cursor.error("Empty listpack inside stream")
             node, greatest_id = _node_of(master_id, items, greatest_id)
-        except (RdbError, ValueError, IndexError):
-            raise cursor.error(_DAMAGED_NODE) from None
+        except RdbError as damage:
+            raise cursor.error(_DAMAGED_NODE) from damage
+        except (ValueError, IndexError) as damage:
+            raise cursor.error(_DAMAGED_NODE) from DeepDamage(f"stream node: {damage}", blob)
         seen.add(master_id)
         node.close()
         stream.add_node(node)
