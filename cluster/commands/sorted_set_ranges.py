@@ -8,6 +8,7 @@ for compact sorted sets.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -213,11 +214,11 @@ class Selection:
             low, high = high, low
         self.range = parse_range(self.order, low, high)
 
-    def select(self, value: SortedSetValue) -> tuple[list[bytes], list[float]]:
+    def select(self, value: SortedSetValue) -> tuple[list[bytes], Sequence[float]]:
         """The members and scores asked for, in the order asked for."""
         descending = bool(self.descending)
         if self.offset < 0 and self.order is not Order.RANK:
-            return [], []  # Redis steps over members until there are none left.
+            return [], ()  # Redis steps over members until there are none left.
         start, stop = self.range.span(value, descending=descending, offset=self.offset)
         if self.limit >= 0 and descending:
             start = max(start, stop - self.limit)

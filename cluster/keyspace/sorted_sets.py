@@ -2,10 +2,10 @@
 
 Role        One class for both of Redis's encodings, "listpack" and "skiplist"; the change is one-way and follows
             zset-max-listpack-*. A member's score is found in a table, its rank and its neighbours in a Ranking.
-Invariants  Table and ranking hold the same members and the same float objects. What never had more than SMALL_MEMBERS
-            keeps no ranking: its dict is put in order when an order is asked for, and ``_is_ordered`` remembers it. A
-            compact set's table is a dict; of the other kind a small one is a dict, a big one a ScanTable. No score is
-            NaN; none in a compact set is -0.
+Invariants  Table and ranking hold the same members and scores. What never had more than SMALL_MEMBERS keeps no
+            ranking: its dict is put in order when an order is asked for, and ``_is_ordered`` remembers it. A compact
+            set's table is a dict; of the other kind a small one is a dict, a big one a ScanTable. No score is NaN; none
+            in a compact set is -0.
 Spec        t_zset.c (zsetAdd, zsetConvert, zzlInsertAt), debug.c (xorObjectDigest).      Units  limits in bytes.
 """
 
@@ -34,7 +34,7 @@ from cluster.settings import Settings
 _ZSET_TYPE: Final = (3).to_bytes(4, "big")
 _INTEGER_LIMIT: Final = float((1 << 63) // 2)
 _ENTRY_BYTES: Final = 2 * 9
-"""What an entry needs in a ranking: two pointers in lists with room to grow."""
+"""What an entry needs in a ranking: a double and a pointer, with room to grow."""
 
 
 @final
@@ -157,7 +157,7 @@ class SortedSetValue:
         if self._ranking is not None:
             return self._ranking
         scores = self._in_order()
-        return Ranking.of_ascending(list(scores.values()), list(scores))
+        return Ranking.of_ascending(scores.values(), list(scores))
 
     def _in_order(self) -> dict[bytes, float]:
         """The dict of a set without a ranking, put in order."""

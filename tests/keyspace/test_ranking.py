@@ -21,6 +21,7 @@ def small_chunks() -> Iterator[None]:
         patch.setattr(ranking, "MOST_IN_CHUNK", 6)
         patch.setattr(ranking, "_NEW_CHUNK", 4)
         patch.setattr(ranking, "_MERGE_BELOW", 2)
+        patch.setattr(ranking, "_TIDY_EVERY", 1)
         yield
 
 
@@ -31,7 +32,10 @@ names = st.integers(0, 60).map(lambda n: b"%d" % n)
 Step = tuple[str, float, bytes, int]
 
 steps = st.lists(
-    st.tuples(st.sampled_from(("add", "add", "remove", "span")), scores, names, st.integers(0, 60)), max_size=120
+    st.tuples(
+        st.sampled_from(("add", "add", "add", "remove", "span", "first", "last")), scores, names, st.integers(0, 60)
+    ),
+    max_size=120,
 )
 
 
@@ -43,6 +47,10 @@ def apply(value: Ranking, model: Model, step: Step) -> None:
     elif action == "remove" and model:
         score, member = model.pop(place % len(model))
         value.remove(score, member)
+    elif action == "first" and model:
+        assert value.pop_first() == model.pop(0)[::-1]
+    elif action == "last" and model:
+        assert value.pop_last() == model.pop()[::-1]
     elif action == "span":
         start = min(place // 2, len(model))
         stop = min(start + place % 8, len(model))
