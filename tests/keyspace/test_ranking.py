@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
@@ -31,12 +32,8 @@ scores = st.sampled_from((0.0, 1.0, 2.0, -1.5, float("inf"), float("-inf")))
 names = st.integers(0, 60).map(lambda n: b"%d" % n)
 Step = tuple[str, float, bytes, int]
 
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(("add", "add", "add", "remove", "span", "first", "last")), scores, names, st.integers(0, 60)
-    ),
-    max_size=120,
-)
+actions = st.sampled_from(("add", "add", "add", "remove", "span", "first", "last"))
+steps = st.lists(st.tuples(actions, scores, names, st.integers(0, 60)), max_size=120)
 
 
 def apply(value: Ranking, model: Model, step: Step) -> None:
@@ -116,7 +113,7 @@ def test_ranks_stay_right_while_it_is_large() -> None:
             value.remove(*model.pop(rng.randrange(len(model))))
         place = rng.randrange(len(model))
         assert value.rank(*model[place]) == place
-        assert value.window(place, place + 1) == ([model[place][1]], [model[place][0]])
+        assert value.window(place, place + 1) == ([model[place][1]], array("d", [model[place][0]]))
 
 
 def test_a_large_one_is_freed_in_pieces() -> None:
