@@ -33,8 +33,9 @@ def listen_on_tcp(settings: Settings, log: Log) -> list[socket.socket] | None:
         try:
             sockets.append(listen_on(host, settings.port, settings.tcp_backlog))
         except OSError as failure:
+            step = "" if isinstance(failure, socket.gaierror) else "bind: "
             log.warning(
-                f"Warning: Could not create server TCP listening socket {host}:{settings.port}: bind: "
+                f"Warning: Could not create server TCP listening socket {host}:{settings.port}: {step}"
                 f"{failure.strerror}"
             )
             if failure.errno in _ABSENT_PROTOCOL or (failure.errno == errno.EADDRNOTAVAIL and host != address):
@@ -45,8 +46,27 @@ def listen_on_tcp(settings: Settings, log: Log) -> list[socket.socket] | None:
     return sockets
 
 
+def is_tls_refused(settings: Settings, log: Log) -> bool:
+    """Whether TLS is asked for (it has been logged). There is none, and no service is better than one in the clear."""
+    asked = [
+        name
+        for name, is_on in (
+            ("tls-port", settings.tls_port),
+            ("tls-replication", settings.tls_replication),
+            ("tls-cluster", settings.tls_cluster),
+        )
+        if is_on
+    ]
+    if asked:
+        log.warning(f"This server was built without TLS, which {asked[0]} asks for.")
+    return bool(asked)
+
+
 def listen_everywhere(settings: Settings, log: Log) -> list[socket.socket] | None:
     """All the sockets of a start; None when the node cannot start (it has been logged)."""
+    if is_tls_refused(settings, log):
+        log.warning("Failed to configure TLS. Check logs for more info.")
+        return None
     sockets = listen_on_tcp(settings, log)
     if sockets is None:
         log.warning(f"Failed listening on port {settings.port} (TCP), aborting.")

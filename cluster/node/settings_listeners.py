@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from cluster import clock
 from cluster.errors import ConfigError
-from cluster.node.listening import listen_on_tcp, raise_descriptor_limit
+from cluster.node.listening import is_tls_refused, listen_on_tcp, raise_descriptor_limit
 from cluster.node.proc_title import set_title
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
 
-_PROGRAM = "redis-cluster-node"
-"""What ps shows of a node that was started by ``python -m``."""
+_PROGRAM = "redis-server"
+"""The script beside ``__main__.py`` that does the same: operators and their tools know nodes by this name."""
 
 _CLUSTER_DIRECTIVES = (
     "cluster-node-timeout",
@@ -57,7 +57,10 @@ class SettingsListeners:
         on_change("maxclients", self._maxclients)
         on_change("port", self._port)
         on_change("bind", self._bind)
+        for name in ("tls-port", "tls-replication", "tls-cluster"):
+            on_change(name, self._tls)
         on_change("slowlog-max-len", self._slow_log_length)
+        on_change("latency-tracking", self._server.refresh_plain)
         on_change("proto-max-bulk-len", self._bulk_length)
         self._server.aof_role.register()
         on_change("maxmemory", self._server.memory_limit.limit_changed)
@@ -77,10 +80,10 @@ class SettingsListeners:
         """Let ps show what the process is."""
         server = self._server
         if server.settings.set_proc_title:
-            program = sys.argv[0]
+            folder, program = os.path.split(sys.argv[0])
             set_title(
                 server.settings,
-                title=_PROGRAM if os.path.basename(program) == "__main__.py" else program,
+                title=os.path.join(folder, _PROGRAM) if program == "__main__.py" else sys.argv[0],
                 config_path=server.config.path,
                 sentinel_mode=server.config.sentinel_mode,
             )
@@ -92,6 +95,10 @@ class SettingsListeners:
 
     def _bind(self) -> None:
         self._listen_anew("Failed to bind to specified addresses.")
+
+    def _tls(self) -> None:
+        if is_tls_refused(self._server.settings, self._server.log):
+            raise ConfigError("Unable to update TLS configuration. Check server logs.")
 
     def _listen_anew(self, refusal: str) -> None:
         """Close the TCP listeners and open those that are wanted now; connected clients stay."""
