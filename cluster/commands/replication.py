@@ -99,6 +99,7 @@ def role(client: Session, argv: list[bytes]) -> bytes:
             if replica.state is ReplicaState.ONLINE
         ]
         return array([bulk(b"master"), integer(state.master_repl_offset), array(online)])
+    replication.host.notice_end_of_link()
     return array(
         [
             bulk(b"slave"),

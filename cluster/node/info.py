@@ -263,6 +263,7 @@ def _stats(server: Server) -> Iterator[Field]:
 
 
 def _replication(server: Server) -> Iterator[Field]:
+    server.replication_host.notice_end_of_link()
     yield from info_replication(server.replication_state, server.feed, server.settings, clock.monotonic_ms())
 
 

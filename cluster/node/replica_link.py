@@ -98,6 +98,17 @@ class ReplicaLink:
         if len(self._unsent) > UNSENT_BYTES_MAX:
             self._connection_lost("the master does not read")
 
+    def notice_end(self) -> None:
+        """Find out now whether the master has hung up, if the kernel knows: the task's turn may come after others'."""
+        if self._closed or self._socket is None or self._stream is None:
+            return
+        try:
+            is_over = not self._socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return  # Nothing has come; or an error, which reading will find.
+        if is_over:
+            self._connection_lost("connection lost")
+
     # The task -----------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
@@ -233,7 +244,8 @@ class ReplicaLink:
         elif self._replication.state.link is LinkState.TRANSFER:
             if self._receiver is not None:
                 self._receiver.interrupted()
-            self._server.log.warning(f"I/O error trying to sync with MASTER: {reason}")
+            doing = "trying to sync with" if self._handshake.in_transfer else "reading bulk count from"
+            self._server.log.warning(f"I/O error {doing} MASTER: {reason}")
             self._replication.retry_link()
         else:
             self._server.log.warning(f"Failed to read response from the server: {reason}")

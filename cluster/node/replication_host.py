@@ -118,6 +118,10 @@ class ReplicationHost:
         if link is not None:
             link.close()
 
+    def notice_end_of_link(self) -> None:
+        if self._link is not None:
+            self._link.notice_end()
+
     def send_to_master(self, data: bytes) -> None:
         if self._link is not None:
             self._link.send(data)

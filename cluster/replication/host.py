@@ -128,6 +128,9 @@ class RoleHost(Protocol):
     def drop_master_link(self) -> None:
         """Close the connection to the master, whatever its state; nothing more is heard from it."""
 
+    def notice_end_of_link(self) -> None:
+        """If the master has hung up and we were not told yet, deal with it now: somebody asks."""
+
     def send_to_master(self, data: bytes) -> None:
         """Send bytes over the established link; ignored when there is none."""
 

@@ -134,6 +134,9 @@ class FakeHost:
     def drop_master_link(self) -> None:
         self.calls.append("drop link")
 
+    def notice_end_of_link(self) -> None:
+        self.calls.append("look at link")
+
     def send_to_master(self, data: bytes) -> None:
         self.to_master += data
 
