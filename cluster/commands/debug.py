@@ -361,7 +361,7 @@ def _stringmatch_test(client: Session, arguments: list[bytes]) -> bytes:
 
 @subcommand(b"change-repl-id", 0)
 def _change_repl_id(client: Session, arguments: list[bytes]) -> bytes:
-    client.server.log.warning("Changing replication IDs after receiving change-repl-id")
+    client.server.log.warning("Changing replication IDs after receiving DEBUG change-repl-id")
     client.server.replication_state.change_replication_id()
     client.server.replication_state.clear_replication_id2()
     return OK

@@ -72,6 +72,8 @@ def config_help(client: Session, argv: list[bytes]) -> bytes:
 
 @command("monitor")
 def monitor(client: Session, argv: list[bytes]) -> bytes | None:
+    if client.in_exec:
+        raise CommandError(b"ERR MONITOR isn't allowed for DENY BLOCKING client")
     if client.is_monitor:
         return None
     client.server.monitors.add(client)
@@ -89,12 +91,12 @@ def shutdown(client: Session, argv: list[bytes]) -> bytes | None:
         raise CommandError(errors.SYNTAX)
     stopping = client.server.stopping
     if b"abort" in words:
-        if len(words) > 1:
+        if set(words) != {b"abort"}:
             raise CommandError(errors.SYNTAX)
         if not stopping.abort():
             raise CommandError(b"ERR No shutdown in progress.")
         return OK
-    if client.in_exec and not stopping.may_begin_in_transaction(b"now" in words):
+    if client.in_exec and b"now" not in words:
         raise CommandError(b"ERR SHUTDOWN without NOW or ABORT isn't allowed for DENY BLOCKING client")
     save = True if b"save" in words else False if b"nosave" in words else None
     if save is not False and client.server.scripting.is_busy:

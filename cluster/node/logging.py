@@ -74,6 +74,11 @@ class Log:
             self._write(b"%d:C %b %b %b\n" % (pid, self._time(), mark, encode(text)[:_MESSAGE_BYTES_MAX]))
             self._to_syslog(number, text)
 
+    def from_handler(self, text: str) -> None:
+        """A warning of a signal handler, in the form that Redis has for those."""
+        unix_s = self._now_us() // 1_000_000
+        self._write(b"%d:signal-handler (%d) %b\n" % (os.getpid(), unix_s, encode(text)))
+
     def level_enabled(self, level: str) -> bool:
         """Whether a line of this level would be written: ask before composing an expensive one."""
         return _LEVELS[self._settings.loglevel] <= _LEVELS[level]
@@ -175,6 +180,36 @@ def log_mode(log: Log, settings: Settings, *, version: str, sentinel_mode: bool 
         log.raw(logo(mode=mode, port=port, pid=os.getpid(), version=version))
     else:
         log.notice(f"Running mode={mode}, port={port}.")
+
+
+_OVERCOMMIT: Final = (
+    "WARNING Memory overcommit must be enabled! Without it, a background save or replication may fail under low memory "
+    "condition. To fix this issue add 'vm.overcommit_memory = 1' to /etc/sysctl.conf and then reboot or run the "
+    "command 'sysctl vm.overcommit_memory=1' for this to take effect."
+)
+_HUGE_PAGES: Final = (
+    "WARNING You have Transparent Huge Pages (THP) support enabled in your kernel. This will create latency and memory "
+    "usage issues with Redis. To fix this issue run the command 'echo madvise > "
+    "/sys/kernel/mm/transparent_hugepage/enabled' as root, and add it to your /etc/rc.local in order to retain the "
+    "setting after a reboot. Redis must be restarted after THP is disabled (set to 'madvise' or 'never')."
+)
+
+
+def log_environment(log: Log) -> None:
+    """That the server is there, and what in the kernel's settings makes forked children dear or impossible."""
+    log.warning("Server initialized")
+    if _kernel_says("/proc/sys/vm/overcommit_memory") in ("0", "2"):
+        log.warning(_OVERCOMMIT)
+    if "[always]" in _kernel_says("/sys/kernel/mm/transparent_hugepage/enabled"):
+        log.warning(_HUGE_PAGES)
+
+
+def _kernel_says(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 # The braces are hash tags.

@@ -17,7 +17,7 @@ from cluster.errors import ConfigError
 from cluster.node.command_line import HELP, Action, LaunchOptions, parse_command_line, version_line
 from cluster.node.config import Config
 from cluster.node.listening import listen_everywhere, raise_descriptor_limit
-from cluster.node.logging import Log, log_mode, log_start
+from cluster.node.logging import Log, log_environment, log_mode, log_start
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -74,7 +74,8 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     for old, new in settings.rename_command:
         server.commands.rename(old, new)
     server.migrate_connections = MigrateConnections(server.rng)
-    log.role = lambda: "S" if server.replication_state.is_replica else "M"
+    follows = settings.replicaof is not None and not settings.cluster_enabled
+    log.role = lambda: "S" if server.replication_state.is_replica or (follows and not server.cron) else "M"
     log.main_pid = os.getpid()
     sockets = listen_everywhere(settings, log)
     if sockets is None:
@@ -84,6 +85,7 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     server.access.load_at_start()
     # Scripts take the picture as the sign that they may connect.
     log_mode(log, settings, version=__version__, sentinel_mode=options.sentinel_mode)
+    log_environment(log)
     listeners = SettingsListeners(server)
     listeners.register()
     listeners.show_title()

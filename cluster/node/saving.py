@@ -427,6 +427,12 @@ class Saving:
             server.log.warning(f"Fatal error loading the DB, check server logs. Exiting.: {failure.strerror}")
             return False
         self.end_loading()  # Only now: half of a data set is shown to nobody.
+        elapsed = time.perf_counter() - began
+        if parser is not None:
+            keys, megabytes = parser.counts.keys_loaded, parser.offset / (1024 * 1024)
+            per_second = keys / max(elapsed, 1e-6)
+            server.log.notice(f"RDB loading speed: {keys} keys, {megabytes:.2f} MB, {per_second:.0f} keys per second")
+        server.log.notice(f"DB loaded from disk: {elapsed:.3f} seconds")
         if parser is not None:
             self.last_load_keys = parser.counts.keys_loaded
             self.last_load_keys_expired = parser.counts.keys_expired
@@ -434,12 +440,6 @@ class Saving:
             # Replicas that go on from here have these keys, and must hear that they are gone.
             for database, key in expired:
                 server.feed.feed([(database, [server.keyspace.deletion_word, key])])
-        elapsed = time.perf_counter() - began
-        if parser is not None:
-            keys, megabytes = parser.counts.keys_loaded, parser.offset / (1024 * 1024)
-            per_second = keys / max(elapsed, 1e-6)
-            server.log.notice(f"RDB loading speed: {keys} keys, {megabytes:.2f} MB, {per_second:.0f} keys per second")
-        server.log.notice(f"DB loaded from disk: {elapsed:.3f} seconds")
         return True
 
     async def delay_load(self, keys: int) -> None:

@@ -91,10 +91,6 @@ class Stopping:
         """SHUTDOWN: True when the process ends; False when the client has to wait. Raises CommandError."""
         return self.begin(ShutdownOptions(save, now, force), client)
 
-    def may_begin_in_transaction(self, now: bool) -> bool:
-        """EXEC cannot wait: only a shutdown that need not is allowed in it."""
-        return now or not self._server.settings.shutdown_timeout or self._replicas_are_in_step()
-
     def abort(self) -> bool:
         """SHUTDOWN ABORT; False when none was in progress."""
         if not self.in_progress and self._signal is None:
@@ -122,10 +118,13 @@ class Stopping:
         """
         server = self._server
         if name == "SIGINT" and (self._signal is not None or self.in_progress):
-            server.log.warning("You insist... exiting now.")
+            server.log.from_handler("You insist... exiting now.")
             remove_temp_file(server.settings.dir, os.getpid())
             os._exit(1)
-        server.log.warning(f"Received {name} scheduling shutdown...")
+        if server.loading:
+            server.log.from_handler("Received shutdown signal during loading, scheduling shutdown.")
+        else:
+            server.log.from_handler(f"Received {name} scheduling shutdown...")
         self._signal = name
 
     def _obey_signal(self, name: str) -> None:
@@ -138,12 +137,9 @@ class Stopping:
             pass  # Said in the log; the next signal is a new attempt.
 
     def _replicas_are_in_step(self) -> bool:
+        """Whether all have everything: also those whose full synchronisation is not over yet."""
         offset = self._server.replication_state.master_repl_offset
-        return all(
-            replica.acknowledged_offset == offset
-            for replica in self._server.feed.replicas
-            if replica.state is ReplicaState.ONLINE
-        )
+        return all(replica.acknowledged_offset == offset for replica in self._server.feed.replicas)
 
     def prepare_restart(self) -> bool:
         """DEBUG RESTART: all that a shutdown does before its end, without waiting for replicas; False if it failed."""

@@ -347,15 +347,19 @@ class ReplicationFeed:
 
     # --- once a second -----------------------------------------------------------------------------------------------
 
-    def cron(self, now_ms: int, stream_snapshot_is_running: bool) -> None:
-        """Keep replicas alive, drop the dead ones, and free a backlog that nobody has needed for long."""
+    def cron(self, now_ms: int, stream_snapshot_is_running: bool, *, stood_still: bool = False) -> None:
+        """Keep replicas alive, drop the dead ones, and free a backlog that nobody has needed for long.
+
+        ``stood_still``: we ourselves have been silent for long, so that nothing is known of the replicas.
+        """
         if self.replicas and self._cron_loops % self.settings.repl_ping_replica_period == 0:
             self._ping()
         self._cron_loops += 1
-        for replica in tuple(self.replicas):
-            self._keep_alive_or_drop(replica, now_ms, stream_snapshot_is_running)
+        if not stood_still:
+            for replica in tuple(self.replicas):
+                self._keep_alive_or_drop(replica, now_ms, stream_snapshot_is_running)
+            self.refresh_good_replicas(now_ms)
         self._expire_backlog(now_ms)
-        self.refresh_good_replicas(now_ms)
 
     def _ping(self) -> None:
         # In the last phase of a manual failover the offsets of master and replica are being compared: leave them be.

@@ -23,6 +23,9 @@ from cluster.replication.state import LinkState, ReplicationState, Transfer
 from cluster.replication.unit_encoding import NO_DATABASE
 from cluster.settings import MasterAddress, Settings
 
+STOOD_STILL_MS = 3000
+"""A round of the cron that comes so long after the last one knows nothing of what has arrived meanwhile."""
+
 
 class Replication:
     """The replication of one server."""
@@ -37,6 +40,7 @@ class Replication:
         self.failover = CoordinatedFailover(self)
         self.sync_partial_ok = 0
         self.sync_partial_err = 0
+        self._last_cron_ms: int | None = None
 
     # --- role --------------------------------------------------------------------------------------------------------
 
@@ -239,14 +243,19 @@ class Replication:
     def cron(self) -> None:
         """Once a second."""
         now_ms = self.clock_ms()
+        # After a long command, or in a stopped process, what the others said waits in the kernel: it is read first,
+        # and nobody is taken for silent before.
+        stood_still = self._last_cron_ms is not None and now_ms - self._last_cron_ms >= STOOD_STILL_MS
+        self._last_cron_ms = now_ms
         self.failover.update(now_ms)
-        self._check_link(now_ms)
+        if not stood_still:
+            self._check_link(now_ms)
         if self.state.link is LinkState.CONNECT:
             self.host.log("notice", f"Connecting to MASTER {self.state.master_host}:{self.state.master_port}")
             self.start_connecting()
         if self.state.master is not None and self.state.master.acknowledges:
             self.send_ack()
-        self.feed.cron(now_ms, self.host.stream_snapshot_is_running())
+        self.feed.cron(now_ms, self.host.stream_snapshot_is_running(), stood_still=stood_still)
         self.full_sync.start_if_due(now_ms)
         self.full_sync.remove_file_if_unneeded()
         self.feed.before_sleep(now_ms)

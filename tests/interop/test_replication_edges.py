@@ -280,6 +280,40 @@ def test_a_slow_replica_gets_every_byte_in_the_end(start: Start) -> None:
     assert int(replication(master)["repl_backlog_histlen"]) < 3_000_000
 
 
+@pytest.mark.parametrize("master_kind", ["ours", "real"])
+def test_a_shutdown_waits_also_for_who_is_being_synchronised(master_kind: Kind, start: Start) -> None:
+    master = start(master_kind, repl_diskless_sync="no", rdb_key_save_delay=10_000)
+    master.call("DEBUG", "POPULATE", 100)
+    replica = start("ours", replicaof=f"127.0.0.1 {master.port}")
+    eventually(lambda: "state=wait_bgsave" in replication(master).get("slave0", ""))
+    master.call("SET", "meanwhile", "written")
+    with master.raw(timeout=20) as connection:
+        connection.send("SHUTDOWN", "NOSAVE")
+        assert connection.recv_until_closed() == b""
+    assert master.wait_exit() == 0
+    log = master.log_text()
+    assert "Waiting for replicas before shutting down." in log
+    assert "1 of 1 replicas are in sync when shutting down." in log
+    eventually(lambda: replica.call("DBSIZE") == 101, ignore=(ReplyError,))
+
+
+@pytest.mark.parametrize("master_kind", ["ours", "real"])
+def test_signals_are_logged_as_by_a_handler(master_kind: Kind, start: Start) -> None:
+    master = start(master_kind)
+    master.stop()
+    assert re.search(rf"^{master.pid}:signal-handler \(\d{{10}}\) Received SIGTERM scheduling shutdown\.\.\.$",
+                     master.log_text(), re.MULTILINE)  # fmt: skip
+
+
+def test_a_master_that_goes_before_the_snapshot_begins(start: Start, by_hand: HandMaster) -> None:
+    replica = start("ours")
+    replica.call("REPLICAOF", "127.0.0.1", by_hand.port)
+    by_hand.accept()
+    by_hand.send(b"+FULLRESYNC %b 1\r\n" % HISTORY.encode())
+    by_hand.accept()
+    assert "I/O error reading bulk count from MASTER: " in replica.log_text()
+
+
 def test_a_silent_replica_is_dropped_after_repl_timeout(start: Start) -> None:
     master = start("ours", repl_timeout=2)
     connection, *_ = synchronise(master, eof=False)

@@ -393,6 +393,19 @@ def test_a_silent_replica_is_dropped_after_repl_timeout() -> None:
     assert "Connection with replica 10.0.0.9:7001 lost." in world.host.texts
 
 
+def test_who_stood_still_drops_nobody_before_it_has_listened() -> None:
+    world = World()
+    world.settings.min_replicas_to_write = world.settings.min_replicas_max_lag = 1
+    replica = world.online_replica()
+    world.seconds(1)
+    world.now_ms += 1000 * world.settings.repl_timeout
+    world.seconds(1)
+    assert not session_of(replica).closed
+    assert world.replication.feed.enough_good_replicas()
+    world.seconds(1)
+    assert session_of(replica).closed
+
+
 def test_a_replica_that_never_acknowledges_is_not_expected_to() -> None:
     assert not session_of(silent_replica(World(), pre_psync=True)).closed
 

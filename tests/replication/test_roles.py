@@ -276,6 +276,17 @@ def test_silence_of_the_master(link: LinkState, text: str) -> None:
     assert world.replication.state.link is LinkState.CONNECTING
 
 
+def test_who_stood_still_takes_nobody_for_silent() -> None:
+    """What the master said meanwhile has not been read yet; if it said nothing, the next round finds out."""
+    world = given_connected_replica()
+    world.seconds(1)
+    world.now_ms += 1000 * world.settings.repl_timeout
+    world.seconds(1)
+    assert world.replication.state.link is LinkState.CONNECTED
+    world.seconds(1)
+    assert "MASTER timeout: no data nor PING received..." in world.host.texts
+
+
 def test_acks_go_out_every_second() -> None:
     world = given_connected_replica(900)
     world.seconds(2)
