@@ -31,10 +31,13 @@ class Reclaimer:
         self.pending_objects = 0
         """Keys whose values are not free yet (INFO lazyfree_pending_objects)."""
         self.freed_objects = 0
+        self.buried = 0
+        """How many containers have been buried ever."""
 
     def bury(self, container: list[Any] | dict[Any, Any] | deque[Any], objects: int = 0) -> None:
         """Free the elements of ``container`` later. ``objects``: for how many keys it counts as lazily freed."""
         self._graves.append((container, objects))
+        self.buried += 1
         self.pending_objects += objects
 
     def __bool__(self) -> bool:

@@ -62,7 +62,7 @@ class Allocator:
 
     def __init__(self) -> None:
         self.cost_us = 0
-        """What the last answer took."""
+        """What an answer takes."""
         self.reserved_bytes = 0
         """What the allocators held at the last answer, in use or not."""
         self._is_exact = self._open()
@@ -101,7 +101,9 @@ class Allocator:
         small = self._small_bytes()
         large = self._mallinfo()
         self.reserved_bytes = self._arena_bytes() + large.arena + large.hblkhd
-        self.cost_us = monotonic_us() - began_us
+        elapsed_us = monotonic_us() - began_us
+        # One that was interrupted says little about the next.
+        self.cost_us = min(elapsed_us, 2 * self.cost_us) if self.cost_us else elapsed_us
         used: int = small + large.uordblks + large.hblkhd
         return used
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 EXPIRE_SLICE_US = 2500
 EXPIRE_SHARE = 25
 """Percent of the time that due keys may take (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC); 2 more for each step of effort."""
+EXPIRE_FREE_US = 22_000
+"""Without lazyfree-lazy-expire, for how long a slice frees what large values leave; a cycle of Redis may take 25 ms."""
 _RECLAIM_US = 1000
 _RECLAIM_PAUSE_MS = 2
 
@@ -98,9 +100,13 @@ class Cron:
             return
         server.keyspace.now_ms = clock.unix_ms()
         began_us = clock.monotonic_us()
-        if expire_due(server.keyspace, EXPIRE_SLICE_US):
+        buried = RECLAIMER.buried
+        has_more = expire_due(server.keyspace, EXPIRE_SLICE_US)
+        if RECLAIMER.buried != buried and not server.settings.lazyfree_lazy_expire:
+            RECLAIMER.drain(EXPIRE_FREE_US)
+        if has_more:
             share = EXPIRE_SHARE + 2 * (server.settings.active_expire_effort - 1)
-            pause_ms = EXPIRE_SLICE_US * (100 - share) // (share * 1000)
+            pause_ms = (clock.monotonic_us() - began_us) * (100 - share) // (share * 1000)
             self._expiring = server.timers.call_at(clock.monotonic_ms() + pause_ms, self._expire_slice)
         if server.keyspace.effects:
             server.dispatcher.end_unit(is_atomic=False)

@@ -49,6 +49,11 @@ _LOOK_AFTER_KEYS: Final = 16
 _RECLAIM_US: Final = 1000
 _LEARN_US: Final = 2000
 _NEVER_REFUSED: Final = frozenset({b"exec", b"discard", b"quit", b"reset"})
+_GROWS_UNSEEN: Final = frozenset(
+    b"bitfield bitop copy eval evalsha exec fcall georadius georadiusbymember geosearchstore pfmerge restore setbit "
+    b"setrange sdiffstore sinterstore sort sunionstore zdiffstore zinterstore zrangestore zunionstore".split()
+)
+"""What these add to the data is not to be seen from their arguments."""
 _TIMER_MS: Final = 1
 
 
@@ -151,6 +156,8 @@ class MemoryLimit:
         """Make room, and raise CommandError (OOM) for what may not go on without."""
         self._estimate += sum(map(len, client.request or ())) + _ARGUMENT_BYTES
         self.is_out_of_memory = not self._evict()
+        if row.name in _GROWS_UNSEEN:
+            self._measured_us = 0  # The next one looks.
         if not self.is_out_of_memory:
             return
         refused = bool((row.flags | queued_flags) & Flag.DENYOOM)

@@ -2,7 +2,8 @@
 
 Source      ``expandProcTitleTemplate`` in server.c, ``sdstemplate`` in sds.c. ``{{`` stands for one brace.
 System      ps reads a process's arguments from its own memory, between two addresses that /proc/self/stat tells. The
-            title is written there; one that does not fit is cut, because the environment follows right behind.
+            title is written there. One that does not fit goes on into the environment, which follows right behind and
+            is copied elsewhere first; where the last byte of the arguments is no longer zero, Linux reads on until one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ import sys
 
 from cluster.settings import Settings
 
-_STAT_ARG_START, _STAT_ARG_END = 47, 48  # Counted from 0, see proc(5).
+# Counted from 0, see proc(5).
+_STAT_ARG_START, _STAT_ARG_END, _STAT_ENV_START, _STAT_ENV_END = 47, 48, 49, 50
+_PAGE_BYTES = 4096
+"""More than this Linux does not read of a title that is longer than the arguments were."""
 
 
 def set_title(
@@ -36,14 +40,26 @@ def set_title(
         room = end - start
         if room < 2:
             return False
+        written = text.encode("utf-8", "surrogateescape")
+        if len(written) >= room and int(fields[_STAT_ENV_START - 2]) == end and _move_environment():
+            room = min(int(fields[_STAT_ENV_END - 2]) - start, max(room, _PAGE_BYTES))
         memory = os.open("/proc/self/mem", os.O_RDWR | os.O_CLOEXEC)
         try:
-            written = text.encode("utf-8", "surrogateescape")[: room - 1]
-            return os.pwrite(memory, written.ljust(room, b"\0"), start) == room
+            return os.pwrite(memory, written[: room - 1].ljust(room, b"\0"), start) == room
         finally:
             os.close(memory)
     except (OSError, IndexError, ValueError):
         return False
+
+
+def _move_environment() -> bool:
+    """Have the C library hold every variable in memory of its own; False where one cannot be moved."""
+    try:
+        for name, value in os.environb.items():
+            os.putenv(name, value)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def expand_title(

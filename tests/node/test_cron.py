@@ -6,10 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+import cluster.node.cron as cron_module
 from cluster import clock
+from cluster.keyspace.reclaim import RECLAIMER
 from cluster.node.cron import Cron
 from cluster.slots.hashing import key_slot
 from tests.support.sessions import ServerBench
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -67,6 +70,22 @@ def test_expired_keys_go_without_anybody_asking_each_replicated_by_itself(bench:
     cron.run_due(clock.monotonic_ms())
     assert len(bench.server.keyspace.databases[0]) == 0
     assert sorted(units) == [[(0, [b"DEL", b"%d" % number])] for number in range(3)]
+
+
+@pytest.mark.parametrize("is_lazy", [False, True])
+def test_what_a_large_value_leaves_is_freed_at_once_or_later(
+    bench: ServerBench, monkeypatch: pytest.MonkeyPatch, is_lazy: bool
+) -> None:
+    client = bench.connect()
+    client.ask("CONFIG", "SET", "lazyfree-lazy-expire", "yes" if is_lazy else "no")
+    for start in range(0, 60_000, 10_000):
+        client.ask("SADD", "s", *(f"m{number}" for number in range(start, start + 10_000)))
+    client.ask("PEXPIRE", "s", "1")
+    cron = Cron(bench.server)
+    monkeypatch.setattr(cron_module, "EXPIRE_FREE_US", 60_000_000)
+    eventually(lambda: (cron._expire_slice(), client.ask("DBSIZE"))[1] == b":0\r\n")
+    assert bool(RECLAIMER) is is_lazy
+    RECLAIMER.drain(60_000_000)
 
 
 @pytest.mark.parametrize("obstacle", ["paused", "switched off", "replica"])

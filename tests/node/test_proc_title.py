@@ -45,22 +45,37 @@ def test_where_the_server_listens() -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the title is written through /proc")
 def test_the_title_is_seen_by_others() -> None:
-    """In a process of its own: the long word makes room for the title, the environment must stay intact."""
+    """In a process of its own: long titles take the environment's place, which must be intact all the same."""
     program = (
-        "import sys, os; from cluster.settings import Settings; from cluster.node.proc_title import set_title\n"
+        "import sys, os, ctypes; from cluster.settings import Settings; from cluster.node.proc_title import set_title\n"
         "for template in ('{title} {listen-addr}', 'x' * 100_000):\n"
         "    assert set_title(Settings(proc_title_template=template), title='node')\n"
-        "    print(open('/proc/self/cmdline').read().rstrip(chr(0))[:40])\n"
-        "print(os.popen('echo $MARK').read())"
+        "    shown = open('/proc/self/cmdline').read().rstrip(chr(0))\n"
+        "    print(shown[:40], len(shown))\n"
+        "get = ctypes.CDLL(None).getenv\n"
+        "get.restype = ctypes.c_char_p\n"
+        "print(os.popen('echo $MARK').read(), get(b'MARK').decode(), os.environ['MARK'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "y" * 60],
+        [sys.executable, "-c", program],
         cwd=REPOSITORY,
-        env={"MARK": "intact", "PATH": "/usr/bin:/bin"},
+        env={"MARK": "intact", "PATH": "/usr/bin:/bin", "LONG": "y" * 1000},
         capture_output=True,
         text=True,
         check=True,
         timeout=30,
     )
 
-    assert done.stdout.split() == ["node", "*:6379", "x" * 40, "intact"]
+    assert done.stdout.split()[:4] == ["node", "*:6379", "11", "x" * 40]
+    assert int(done.stdout.split()[4]) > 1000
+    assert done.stdout.split()[5:] == ["intact"] * 3
+
+
+def test_the_script_of_that_name_starts_a_node() -> None:
+    """What the title names is there, and finds the package from anywhere."""
+    script = REPOSITORY / "cluster" / "node" / "redis-server"
+    done = subprocess.run(
+        [sys.executable, script, "--version"], cwd="/", capture_output=True, text=True, check=True, timeout=30
+    )
+
+    assert done.stdout.startswith("Redis server v=")
