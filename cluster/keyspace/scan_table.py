@@ -29,7 +29,7 @@ _HASH_MASK: Final = (1 << HASH_BITS) - 1
 
 BUCKET_MEMBERS: Final = 85
 """Members of a full bucket: what a Python dict of 128 places takes before it grows."""
-_MERGE_MEMBERS: Final = BUCKET_MEMBERS // 3
+_MERGE_MEMBERS: Final = BUCKET_MEMBERS // 2
 _MERGE_BELOW: Final = _MERGE_MEMBERS // 2
 _MAX_DEPTH: Final = 28
 _PREFERRED_LOAD: Final = 60

@@ -118,6 +118,40 @@ def test_emptying_gives_the_directory_back() -> None:
     assert table._depth <= 3 and sorted(table) == sorted(members[-5:])
 
 
+def test_taking_all_out_at_random() -> None:
+    members = numbered(0, 5000)
+    table: ScanTable[int] = ScanTable((member, 0) for member in members)
+    rng = random.Random(3)
+    taken = []
+    while table:
+        taken.append(table.pop_random(rng))
+        if len(table) % 100 == 0:
+            check_structure(table)
+    assert taken != members and sorted(taken) == sorted(members)
+
+
+def test_which_is_taken_out_is_fair() -> None:
+    """Chi-square as below, over the first two of a table taken anew each time."""
+    members = numbered(0, 100)
+    table: ScanTable[int] = ScanTable(((member, 0) for member in members), expected=600)
+    rng = random.Random(4)
+    drawn: Counter[bytes] = Counter()
+    for _ in range(4000):
+        fresh = table.copy()
+        drawn.update((fresh.pop_random(rng), fresh.pop_random(rng)))
+    assert sum((drawn[member] - 80) ** 2 / 80 for member in members) < 180
+
+
+def test_pop_and_update() -> None:
+    table: ScanTable[int] = ScanTable((member, 0) for member in numbered(0, 1000))
+    table.update(dict.fromkeys(numbered(900, 1100), 1))
+    assert len(table) == 1100 and table.pop(b"stranger") is None and table.pop(b"stranger", 5) == 5
+    assert {table.pop(member) for member in numbered(900, 1100)} == {1}
+    assert {table.pop(member, 7) for member in numbered(0, 900)} == {0}
+    check_structure(table)
+    assert len(table) == 0 and table._depth == 0
+
+
 def test_a_copy_is_independent() -> None:
     table: ScanTable[int] = ScanTable((member, 0) for member in numbered(0, 1000))
     other = table.copy()

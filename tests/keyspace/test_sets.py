@@ -55,6 +55,8 @@ def test_behaves_like_a_set_and_changes_its_encoding_once(steps: list[tuple[bool
         assert members_of(restore(dump(value))) == model
         rng = random.Random(1)
         assert value.random_member(rng) in model
+        emptied = value.copy()
+        assert {emptied.pop_random(rng) for _ in range(len(model))} == model and not emptied
         assert set(value.random_members(10, rng)) <= model
         drawn = value.distinct_members(len(model) - 1, rng)
         assert set(drawn) < model and len(set(drawn)) == len(drawn) == len(model) - 1
