@@ -259,7 +259,7 @@ def _reload(client: Session, arguments: list[bytes]) -> bytes:
     if b"NOSAVE" not in options and not saving.save():
         raise CommandError(b"ERR")
     if not saving.reload(client, flush=b"NOFLUSH" not in options, merge=b"MERGE" in options):
-        raise CommandError(b"ERR Error trying to load the RDB dump, check server logs")
+        raise CommandError(b"ERR Error trying to load the RDB dump")
     client.server.log.warning("DB reloaded by DEBUG RELOAD")
     return OK
 

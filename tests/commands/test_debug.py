@@ -139,3 +139,9 @@ def test_replicate_reaches_replicas_alone(node: OurNode) -> None:
         node.call("DEBUG", "REPLICATE", "SET", "only there", "x")
         eventually(lambda: replica.call("GET", "only there") == b"x")
         assert node.call("EXISTS", "only there") == 0
+
+
+def test_a_reload_of_a_file_that_is_not_there_is_refused(node: OurNode) -> None:
+    with pytest.raises(ReplyError, match=r"^ERR Error trying to load the RDB dump$"):
+        node.call("DEBUG", "RELOAD", "NOSAVE")
+    assert node.info("persistence")["loading"] == "0"
