@@ -108,6 +108,11 @@ def writes_again(server: Server) -> None:
     eventually(lambda: server.call("SET", "again", "yes"), 20, ignore=(ReplyError,))
 
 
+def all_is_written(server: Server) -> None:
+    """With everysec a write may wait for the fsync that is under way, acknowledged or not."""
+    eventually(lambda: persistence(server)["aof_buffer_length"] == "0")
+
+
 @on_every_disk
 def test_what_cannot_be_logged_is_refused_until_there_is_room(
     disk: str, server_kind: Kind, new_disk: Callable[[str], Disk]
@@ -125,6 +130,7 @@ def test_what_cannot_be_logged_is_refused_until_there_is_room(
         writes_again(server)
         assert persistence(server)["aof_last_write_status"] == "ok"
         assert "AOF write error looks solved, Redis can write again." in server.log_text()
+        all_is_written(server)
         server.kill9()
         server.start()
         assert set(server.call("KEYS", "*")) == {*acknowledged, b"again"}
@@ -193,6 +199,7 @@ def test_a_rewrite_that_fails_harms_nothing(disk: str, server_kind: Kind, new_di
         writes_again(server)
         server.call("BGREWRITEAOF")
         eventually(lambda: persistence(server)["aof_last_bgrewrite_status"] == "ok")
+        all_is_written(server)
         server.kill9()
         server.start()
         assert server.call("GET", "big") == DATA

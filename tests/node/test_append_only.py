@@ -133,6 +133,7 @@ def test_a_full_disk_refuses_writes_and_recovers(node: OurNode) -> None:
     eventually(lambda: node.call("SET", "d", 4), ignore=(ReplyError,))
     assert info(node)["aof_last_write_status"] == "ok"
     assert "AOF write error looks solved, Redis can write again." in node.log_text()
+    eventually(lambda: info(node)["aof_buffer_length"] == "0")  # A write may wait for the fsync that is under way.
     node.kill9()
     node.start()
     assert sorted(node.call("KEYS", "*")) == [b"a", b"b", b"d"]
