@@ -54,7 +54,7 @@ def test_every_module_is_in_the_wheel(wheel: Path) -> None:
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     expected = {
         path.relative_to(REPOSITORY).as_posix()
-        for pattern in ("*.py", "*.json", "*.lua", "py.typed")
+        for pattern in ("*.py", "*.json", "*.lua", "py.typed", "redis-server")
         for path in (REPOSITORY / "cluster").rglob(pattern)
         if any(path.parent.glob("*.py"))
     }
