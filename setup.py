@@ -13,10 +13,12 @@ import os
 from setuptools import setup
 
 HOT_PATH = [
+    "cluster/clock.py",
     "cluster/resp/parser.py",
     "cluster/resp/accelerator.py",
     "cluster/resp/encode.py",
     "cluster/slots/hashing.py",
+    "cluster/keyspace/database.py",
     "cluster/commands/context.py",
     "cluster/commands/registry.py",
     "cluster/commands/strings.py",
@@ -25,6 +27,7 @@ HOT_PATH = [
     "cluster/node/dispatch.py",
     "cluster/node/reactor.py",
     "cluster/node/server.py",
+    "cluster/commands/statistics.py",
     # Not of every request: what saves and loads spend their time in, most of all the compression.
     "cluster/persistence/lzf.py",
     "cluster/persistence/listpack.py",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cluster.commands.blocking import BlockingTable
     from cluster.commands.channels import ChannelTable, Subscriptions
     from cluster.commands.registry import Command, CommandTable
+    from cluster.commands.statistics import Statistics
     from cluster.commands.tracking import Tracking, TrackingTable
     from cluster.commands.transactions import WatchTable
     from cluster.failover.engine import ClusterEngine
@@ -51,7 +52,7 @@ class Transaction:
         """A command was refused while queueing: EXEC answers EXECABORT (CLIENT_DIRTY_EXEC)."""
 
 
-UNBLOCKABLE = frozenset({"wait", "list", "zset", "stream"})
+UNBLOCKABLE: Final = frozenset({"wait", "list", "zset", "stream"})
 """The kinds of :class:`Parked` that CLIENT UNBLOCK may end: those whose time-out has a reply."""
 
 
@@ -313,7 +314,9 @@ class ServerContext(ABC):
     rng: random.Random
     log: Any
     run_id: str
-    statistics: Any
+    statistics: Statistics
+    has_loose_ends: bool
+    """To be set by what leaves work for the step before sleeping, of the bus or of replication."""
     aof: AppendOnlyFile
     aof_role: Any
     """cluster.node.append_only.AofRole: DEBUG LOADAOF."""

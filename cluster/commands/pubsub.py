@@ -106,6 +106,7 @@ def _pass_on(client: Session, argv: list[bytes], *, is_sharded: bool) -> None:
         client.db.keyspace.propagate(client.db.index, ReplicasOnly(argv))
     else:
         engine.publish(argv[1], argv[2], is_sharded, clock.monotonic_ms())
+        client.server.has_loose_ends = True
 
 
 # Who is subscribed ----------------------------------------------------------------------------------------------

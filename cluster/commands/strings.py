@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 import attrs
 
@@ -26,9 +27,11 @@ from cluster.keyspace.strings import (
 from cluster.resp.encode import EMPTY_BULK, OK, ONE, ZERO, array, bulk, integer
 from cluster.slots.hashing import key_slot
 
-_BIG_BYTES = 64 * 1024
+_BIG_BYTES: Final = 64 * 1024
 """A value from this size on is not copied into its reply: however many wait to be sent, it is there once."""
-_TOO_LONG = b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+_FAR_FROM_OVERFLOW: Final = 1 << 60
+"""The compiled build compares with a number of this size in no time, with one of 64 bits by a call."""
+_TOO_LONG: Final = b"ERR string exceeds maximum allowed size (proto-max-bulk-len)"
 
 
 def string_or_none(value: Value | None) -> StringValue | None:
@@ -115,7 +118,7 @@ class _SetOptions:
         return self.keep_ttl or self.persist or bool(self.expire_word)
 
 
-_EXPIRE_WORDS = frozenset({b"EX", b"PX", b"EXAT", b"PXAT"})
+_EXPIRE_WORDS: Final = frozenset({b"EX", b"PX", b"EXAT", b"PXAT"})
 
 
 def _parse_set_options(argv: list[bytes], first: int, *, for_getex: bool) -> _SetOptions:
@@ -338,7 +341,7 @@ def _increment(client: Session, key: bytes, amount: int) -> bytes:
                 raise CommandError(errors.NOT_AN_INTEGER)
             value = parsed
     total = value + amount
-    if not INT64_MIN <= total <= INT64_MAX:
+    if not -_FAR_FROM_OVERFLOW < total < _FAR_FROM_OVERFLOW and not INT64_MIN <= total <= INT64_MAX:
         raise CommandError(errors.OVERFLOW)
     db.put(key, client.slot, total, keep_ttl=True)
     if db.keyspace.notifier is not None:

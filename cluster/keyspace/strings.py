@@ -12,13 +12,13 @@ Everything else that stores or reads a string goes through these helpers. Units:
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
 
-EMBSTR_MAX_BYTES = 44
+EMBSTR_MAX_BYTES: Final = 44
 """OBJ_ENCODING_EMBSTR_SIZE_LIMIT of object.c."""
 
-INT64_MIN = -(2**63)
-INT64_MAX = 2**63 - 1
+INT64_MIN: Final = -(2**63)
+INT64_MAX: Final = 2**63 - 1
 
 
 class PlainText(bytes):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster.commands.context import Session
 from cluster.resp.accelerator import FastParser
@@ -16,7 +16,7 @@ from cluster.resp.parser import ParserLimits
 if TYPE_CHECKING:
     from cluster.commands.context import ServerContext
 
-READ_BYTES_MIN = 448
+READ_BYTES_MIN: Final = 448
 """For the small requests of most clients: Python has a block of this size at hand, one of 16 kB it has not."""
 
 
@@ -29,8 +29,6 @@ class Client(Session):
         "large_value_bytes",
         "parser",
         "read_bytes",
-        "receive_bytes",
-        "send_bytes",
         "sock",
         "soft_limit_since_ms",
         "unsent",
@@ -43,8 +41,6 @@ class Client(Session):
         super().__init__(server, session_id)
         self.sock = sock
         self.fd = sock.fileno()
-        self.receive_bytes = sock.recv
-        self.send_bytes = sock.send
         self.parser = FastParser(limits)
         self.read_bytes = READ_BYTES_MIN
         """Size of the next read; grows while a client sends bulk data."""

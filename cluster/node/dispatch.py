@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster import clock, errors
 from cluster.commands.context import Parked, Session
@@ -29,16 +28,16 @@ if TYPE_CHECKING:
     from cluster.node.client import Client
     from cluster.node.server import Server
 
-_ALL_SLOTS = bytearray(b"\x01" * SLOT_COUNT)
-_TRANSACTION_CONTROL = frozenset({b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"})
-_QUIET_WHEN_SUBSCRIBED = frozenset(
+_ALL_SLOTS: Final = b"\x01" * SLOT_COUNT
+_TRANSACTION_CONTROL: Final = frozenset({b"exec", b"discard", b"multi", b"watch", b"quit", b"reset"})
+_QUIET_WHEN_SUBSCRIBED: Final = frozenset(
     {b"ping", b"subscribe", b"ssubscribe", b"unsubscribe", b"sunsubscribe", b"psubscribe", b"punsubscribe"}
     | {b"quit", b"reset"}
 )
-_NO_FLAGS = Flag(0)
-_RUNS_A_SCRIPT = frozenset({b"eval", b"eval_ro", b"evalsha", b"evalsha_ro", b"fcall", b"fcall_ro"})
-_TOUCHES_ARBITRARY_KEYS = frozenset({b"scan", b"randomkey"})
-_UNKNOWN_ARGUMENTS_BYTES = 128
+_NO_FLAGS: Final = Flag(0)
+_RUNS_A_SCRIPT: Final = frozenset({b"eval", b"eval_ro", b"evalsha", b"evalsha_ro", b"fcall", b"fcall_ro"})
+_TOUCHES_ARBITRARY_KEYS: Final = frozenset({b"scan", b"randomkey"})
+_UNKNOWN_ARGUMENTS_BYTES: Final = 128
 
 
 class _Redirected(CommandError):
@@ -51,7 +50,10 @@ class Dispatcher:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._keyspace = server.keyspace
-        self._find = server.commands.by_spelling.get
+        self._rows = server.commands.by_spelling
+        self._clock_ns = time.perf_counter_ns
+        self._knows_routing = False
+        """``_fast_slots`` is true: nothing ran since the last look that could have changed the routing."""
         self._fast_slots = _ALL_SLOTS
         self._fast_slots_version = -1
         self._depth = 0
@@ -80,14 +82,13 @@ class Dispatcher:
             self._run_parsed(client, requests)
             return
         argv = requests[0]
-        row = self._find(argv[0])
+        row = self._rows.get(argv[0])
         if row is None or not row.quick or (len(argv) != row.arity and not row.accepts(len(argv))):
             self._run_parsed(client, requests)
             return
         if row.single_key:
             slot = key_slot(argv[1])
-            cluster = server.cluster
-            if cluster is not None and cluster.routing_version != self._fast_slots_version:
+            if not self._knows_routing:
                 self.fast_slots()
             if not self._fast_slots[slot]:
                 self._run_parsed(client, requests)
@@ -100,22 +101,21 @@ class Dispatcher:
         if row.is_write and (keyspace.followed or server.blocking.waiters or not server.accepts_writes):
             self._run_parsed(client, requests)
             return
-        began_ns = perf_counter_ns()
+        clock_ns = self._clock_ns
+        began_ns = clock_ns()
         try:
             reply = row.handler(client, argv)  # type: ignore[misc]
         except CommandError as refusal:
             reply = self._refuse(row, refusal)
         except Exception:
             reply = self._report_bug(client, argv)
-        elapsed_ns = perf_counter_ns() - began_ns
+        elapsed_ns = clock_ns() - began_ns
         if reply is not None:
             client.out.append(reply)
         if keyspace.effects:
             self.end_unit()
         row.calls += 1
-        row.nanoseconds += elapsed_ns
-        if server.settings.latency_tracking:
-            row.latencies[elapsed_ns.bit_length()] += 1
+        row.note_durations(elapsed_ns, 1, server.tracks_latency)
         client.last_command = row.name
         server.statistics.commands += 1
         # Less than a millisecond is nowhere slow: see Server.plain and latency-monitor-threshold.
@@ -177,6 +177,7 @@ class Dispatcher:
 
     def resume(self, client: Client) -> None:
         """Go on with what a client asked while it was parked."""
+        self._knows_routing = False
         while client.queued and client.parked is None and not client.closed and not client.close_after_reply:
             self.process(client, client.queued.popleft())
         if client.parked is None and not client.closed and not client.close_after_reply:
@@ -190,14 +191,14 @@ class Dispatcher:
         """Run requests from ``index`` on as long as nothing about them is unusual; returns where it stopped."""
         server = self._server
         keyspace = server.keyspace
-        find = server.commands.by_spelling.get
+        rows = self._rows
         fast_slots = self.fast_slots()
         accepts_writes = server.accepts_writes
         ready = server.blocking.ready
         is_attended = keyspace.followed or bool(server.blocking.waiters)
         out = client.out
         clock_ns = time.perf_counter_ns
-        tracks_latency = server.settings.latency_tracking
+        tracks_latency = server.tracks_latency
         began_ns = clock_ns()
         running: Command | None = None
         running_since = index
@@ -207,7 +208,7 @@ class Dispatcher:
         """Requests that replicas and the log are told as they are, each a unit of its own; handed over together."""
         while index < count:
             argv = requests[index]
-            row = find(argv[0])
+            row = rows.get(argv[0])
             if row is None or not row.quick:
                 break
             words = len(argv)
@@ -226,10 +227,7 @@ class Dispatcher:
                     now_ns = clock_ns()
                     elapsed_ns = now_ns - began_ns
                     began_ns = now_ns
-                    running.nanoseconds += elapsed_ns
-                    if tracks_latency:
-                        calls = index - running_since
-                        running.latencies[(elapsed_ns // calls).bit_length()] += calls
+                    running.note_durations(elapsed_ns, index - running_since, tracks_latency)
                 running = row
                 running_since = index
             row.calls += 1
@@ -273,15 +271,12 @@ class Dispatcher:
         self._end_units(client, units)
         if running is not None:
             elapsed_ns = clock_ns() - began_ns
-            running.nanoseconds += elapsed_ns
             client.last_command = running.name
             server.statistics.commands += index - first_index
             calls = index - running_since
+            running.note_durations(elapsed_ns, calls, tracks_latency)
             if calls:
-                # Of a pipeline's equal commands each is taken to have lasted as long as the others.
                 each_ns = elapsed_ns // calls
-                if tracks_latency:
-                    running.latencies[each_ns.bit_length()] += calls
                 if each_ns >= server.slow_us * 1000:
                     self.note_slow(client, running, requests[index - 1], each_ns // 1000)
         return index
@@ -301,15 +296,20 @@ class Dispatcher:
         if elapsed_us >= threshold_us >= 0 and not row.flags & Flag.SKIP_SLOWLOG and row.name != b"exec":
             server.slow_log.add(client, shown, elapsed_us)
 
-    def fast_slots(self) -> bytearray:
+    def fast_slots(self) -> bytes:
         """1 for each slot that any client may use here without a further look; drawn anew when routing changed."""
         cluster = self._server.cluster
         if cluster is not None and cluster.routing_version != self._fast_slots_version:
             self._fast_slots = build_fast_map(cluster)
             self._fast_slots_version = cluster.routing_version
+        self._knows_routing = True
         return self._fast_slots
 
-    def _share_a_fast_slot(self, client: Client, row: Command, argv: list[bytes], fast_slots: bytearray) -> bool:
+    def begin_pass(self) -> None:
+        """Others than clients may have changed the routing since the last pass."""
+        self._knows_routing = False
+
+    def _share_a_fast_slot(self, client: Client, row: Command, argv: list[bytes], fast_slots: bytes) -> bool:
         """True when the keys of a multi-key request may be used here: one slot in cluster mode, any otherwise."""
         first, last, step = row.first_key, row.last_key, row.key_step
         if first == 0:
@@ -340,6 +340,8 @@ class Dispatcher:
             reply = self._pass_gates(client, argv)
         except CommandError as refusal:
             reply = self._refuse_at_gate(client, refusal)
+        self._knows_routing = False
+        server.has_loose_ends = True
         if client.parked is None:
             client.request = None
         if client.asking and client.transaction is None and client.parked is None and argv[0].lower() != b"asking":
@@ -575,9 +577,7 @@ class Dispatcher:
         elapsed_ns = time.perf_counter_ns() - began_ns
         elapsed_us = elapsed_ns // 1000
         row.calls += 1
-        row.nanoseconds += elapsed_ns
-        if server.settings.latency_tracking:
-            row.latencies[elapsed_ns.bit_length()] += 1
+        row.note_durations(elapsed_ns, 1, server.tracks_latency)
         server.statistics.commands += 1
         shown, client.redacted = client.redacted or argv, None
         if elapsed_us >= server.slow_us:

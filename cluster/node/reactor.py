@@ -11,10 +11,11 @@ Units       bytes; monotonic ms.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -27,17 +28,17 @@ if TYPE_CHECKING:
     from cluster.commands.context import Session
     from cluster.node.server import Server
 
-READ_BYTES = 16 * 1024  # PROTO_IOBUF_LEN
-READ_BYTES_MAX = 1024 * 1024
+READ_BYTES: Final = 16 * 1024  # PROTO_IOBUF_LEN
+READ_BYTES_MAX: Final = 1024 * 1024
 """Only for the inside of one big value: a read of requests must not keep the others waiting."""
-SEND_BYTES_MAX = 1024 * 1024
+SEND_BYTES_MAX: Final = 1024 * 1024
 """What one client is sent before the others get their turn."""
-EVENTS_MAX = 256
-SHORT_READ_BYTES = 256
+EVENTS_MAX: Final = 256
+SHORT_READ_BYTES: Final = 256
 """Up to this size a read is taken for one small request, and the next one too."""
-PASS_NS = 2_000_000
+PASS_NS: Final = 2_000_000
 """When a pass begins no further client; who is left comes first in the next one."""
-YIELD_AFTER_NS = 2_000_000
+YIELD_AFTER_NS: Final = 2_000_000
 """How long passes may follow one another before the other tasks get a turn."""
 
 
@@ -111,6 +112,7 @@ class Reactor:
         to_write = self._to_write
         receive = server.dispatcher.receive
         received = 0
+        read = os.read  # Of a socket no other than recv, but without a tuple of its argument.
         clock_ns = time.perf_counter_ns
         ends_ns = clock_ns() + PASS_NS
         if len(events) == 2 and events[0][0] == self._served_fd and server.client_limit.limit_bytes:
@@ -130,7 +132,7 @@ class Reactor:
                 if client.closed or not mask & ~WRITE:
                     continue
             try:
-                data = client.receive_bytes(client.read_bytes)
+                data = read(fd, READ_BYTES_MIN if client.read_bytes == READ_BYTES_MIN else client.read_bytes)
             except BlockingIOError:
                 continue
             except OSError:
@@ -184,7 +186,7 @@ class Reactor:
         client.large_value_bytes = max(client.large_value_bytes, client.parser.missing_bulk_bytes)
         while not client.closed and client.parser.missing_bulk_bytes and received < READ_BYTES_MAX:
             try:
-                data = client.receive_bytes(min(client.parser.missing_bulk_bytes, READ_BYTES_MAX))
+                data = os.read(client.fd, min(client.parser.missing_bulk_bytes, READ_BYTES_MAX))
             except BlockingIOError:
                 break
             except OSError:
@@ -211,6 +213,7 @@ class Reactor:
 
     def request_flush(self) -> None:
         """Have :meth:`flush` run soon, also when no client speaks."""
+        self._server.has_loose_ends = True
         if not self._in_pass and not self._flush_requested and self._token is not None:
             self._flush_requested = True
             self._token.run_sync_soon(self.flush)
@@ -220,6 +223,7 @@ class Reactor:
         self._flush_requested = False
         self._server.before_sleep()
         sent_total = 0
+        write = os.write
         unlimited_bytes = self._server.unlimited_output_bytes
         # Sending may close a client, whose observers may write to others: go on until nothing is left.
         while self._to_write:
@@ -241,7 +245,7 @@ class Reactor:
                 if len(data) > unlimited_bytes and self._refuse_output(client, len(data)):
                     continue
                 try:
-                    sent = client.send_bytes(data)
+                    sent = write(client.fd, data)
                 except BlockingIOError:
                     sent = 0
                 except OSError:

@@ -16,7 +16,7 @@ import random
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -29,6 +29,7 @@ from cluster.commands.context import REPLY_BUFFER_KEPT_MS, UNBLOCKABLE, Parked, 
 from cluster.commands.key_positions import key_positions_or_none
 from cluster.commands.keyspace_events import KeyspaceEvents
 from cluster.commands.registry import Command, Flag, load_command_table, read_records
+from cluster.commands.statistics import RateMeter, Statistics
 from cluster.commands.tracking import TrackingTable
 from cluster.commands.transactions import WatchTable, unwatch_all
 from cluster.errors import CommandError, ProtocolError
@@ -54,7 +55,6 @@ from cluster.node.replication_host import ReplicationHost
 from cluster.node.saving import Saving
 from cluster.node.script_host import Scripting
 from cluster.node.slow_log import SlowLog
-from cluster.node.statistics import RateMeter, Statistics
 from cluster.node.stopping import Stopping
 from cluster.node.timers import Timers
 from cluster.node.watchdog import Watchdog
@@ -84,6 +84,8 @@ _PROTECTED_MODE = (
     b"option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above "
     b"things in order for the server to start accepting connections from the outside."
 )
+KEEP_ALIVE_MS: Final = 10
+"""How often, at the most, the cluster's engine is told that the process runs; it minds half a second."""
 DISK_ERROR_LOG_INTERVAL_MS = 10_000
 _MAX_CLIENTS = b"ERR max number of clients reached"
 _MAX_CLIENTS_IN_CLUSTER = b"ERR max number of clients + cluster connections reached"
@@ -116,6 +118,7 @@ class Server(ServerContext):
         self.latency = LatencyMonitor(self.settings)
         self.slow_us = self.latency.slow_us()
         """From how many microseconds on a command's duration concerns LATENCY or the slow log."""
+        self.tracks_latency = self.settings.latency_tracking
         self.unlimited_output_bytes = sys.maxsize
         """Up to this size nobody's output is beyond a hard limit."""
         self.sessions: dict[int, Client] = {}
@@ -168,6 +171,8 @@ class Server(ServerContext):
         self.accepts_writes = False
         """True when the hot path may run commands that write."""
         config.on_change("notify-keyspace-events", self.keyspace_events.settings_changed)
+        self.has_loose_ends = True
+        self._kept_alive_ms = 0
         self.refresh_plain()
 
     # Passes -------------------------------------------------------------------------------------------------
@@ -176,8 +181,10 @@ class Server(ServerContext):
         """Fix "now" for the commands of a pass, and let the cluster engine notice if the process stood still."""
         self.keyspace.now_ms = clock.unix_ms()
         self.now_ms = clock.monotonic_ms()
-        if self.bus is not None:
+        if self.bus is not None and self.now_ms - self._kept_alive_ms >= KEEP_ALIVE_MS:
+            self._kept_alive_ms = self.now_ms
             self.bus.keep_alive(self.now_ms)
+        self.dispatcher.begin_pass()
 
     def before_sleep(self) -> None:
         """What must happen before replies leave: cluster state to disk, the stream to replicas."""
@@ -189,9 +196,11 @@ class Server(ServerContext):
                 self.tracking.broadcast()
             if self.client_limit.limit_bytes:
                 self.client_limit.enforce()
-        if self.bus is not None:
-            self.bus.before_sleep()
-        self.replication.before_sleep(clock.monotonic_ms())
+        if self.has_loose_ends or self.keyspace.followed:
+            self.has_loose_ends = False
+            if self.bus is not None:
+                self.bus.before_sleep()
+            self.replication.before_sleep(clock.monotonic_ms())
         if self.aof.wants_effects:
             self.aof.flush()
 
@@ -235,6 +244,7 @@ class Server(ServerContext):
             and now_ms >= max(self._pause_writes_until_ms, self._failover_pause_until_ms)
         )
         self.slow_us = self.latency.slow_us()
+        self.tracks_latency = settings.latency_tracking
         limits = settings.client_output_buffer_limit
         self.unlimited_output_bytes = min(limits[name].hard_bytes or sys.maxsize for name in ("normal", "pubsub"))
         self.keyspace.is_replica = self.replication_state.is_replica

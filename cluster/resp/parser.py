@@ -20,30 +20,30 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cluster.errors import ProtocolError
 
 if TYPE_CHECKING:
     import re
 
-MAX_LINE_BYTES = 64 * 1024  # An unfinished header or inline line may be this long (PROTO_INLINE_MAX_SIZE).
-BIG_BULK_BYTES = 32 * 1024  # From here on a bulk string is gathered apart from the buffer (PROTO_MBULK_BIG_ARG).
-MAX_ARGUMENTS = 2**31 - 1
-UNAUTHENTICATED_MAX_ARGUMENTS = 10
-UNAUTHENTICATED_MAX_BULK_BYTES = 16 * 1024
+MAX_LINE_BYTES: Final = 64 * 1024  # An unfinished header or inline line may be this long (PROTO_INLINE_MAX_SIZE).
+BIG_BULK_BYTES: Final = 32 * 1024  # From here on a bulk string is gathered apart from the buffer (PROTO_MBULK_BIG_ARG).
+MAX_ARGUMENTS: Final = 2**31 - 1
+UNAUTHENTICATED_MAX_ARGUMENTS: Final = 10
+UNAUTHENTICATED_MAX_BULK_BYTES: Final = 16 * 1024
 
 # The usual headers in their one canonical spelling: looked up instead of parsed.
-BULK_HEADERS = [b"$%d" % size for size in range(2048)]
-BULK_SIZES = {header: size for size, header in enumerate(BULK_HEADERS)}
-ARGUMENT_COUNTS = {b"*%d" % count: count for count in range(1, 1025)}
+BULK_HEADERS: Final = [b"$%d" % size for size in range(2048)]
+BULK_SIZES: Final = {header: size for size, header in enumerate(BULK_HEADERS)}
+ARGUMENT_COUNTS: Final = {b"*%d" % count: count for count in range(1, 1025)}
 
-_ASTERISK = ord("*")
-_DOLLAR = ord("$")
-_EMPTY_LINES_BYTES = 256
+_ASTERISK: Final = ord("*")
+_DOLLAR: Final = ord("$")
+_EMPTY_LINES_BYTES: Final = 256
 
 # Error text for the client → what the log calls it, where the two differ.
-_LOG_REASONS = {
+_LOG_REASONS: Final = {
     b"unbalanced quotes in request": "unbalanced quotes in inline request",
     b"invalid multibulk length": "invalid mbulk count",
     b"unauthenticated multibulk length": "unauth mbulk count",
@@ -356,7 +356,7 @@ class RequestParser:
         return -1
 
 
-_LINE_ENDS_TO_SPACES = bytes.maketrans(b"\r\n", b"  ")
+_LINE_ENDS_TO_SPACES: Final = bytes.maketrans(b"\r\n", b"  ")
 
 
 def parse_length(text: bytes) -> int | None:

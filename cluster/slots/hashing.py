@@ -10,8 +10,12 @@ than crcmod's compiled version on keys of usual length. The tests hold it agains
 """
 
 from binascii import crc_hqx
+from typing import Final
 
-SLOT_COUNT = 16384
+SLOT_COUNT: Final = 16384
+
+
+_crc: Final = crc_hqx  # A constant is found without a look into the module's dictionary, once compiled.
 
 
 def key_slot(key: bytes) -> int:
@@ -21,7 +25,7 @@ def key_slot(key: bytes) -> int:
         end = key.find(b"}", start)
         if end > start:  # Neither missing (-1) nor directly behind the opening brace.
             key = key[start:end]
-    return crc_hqx(key, 0) & 0x3FFF
+    return _crc(key, 0) & 0x3FFF
 
 
 def through_hash_tag(key: bytes) -> bytes:

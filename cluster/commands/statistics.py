@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import attrs
-
 SAMPLE_COUNT = 16  # STATS_METRIC_SAMPLES
 
 
@@ -31,27 +29,32 @@ class RateMeter:
         return sum(self._samples) / len(self._samples) if self._samples else 0.0
 
 
-@attrs.define
 class Statistics:
     """What CONFIG RESETSTAT forgets."""
 
-    commands: int = 0
-    connections_received: int = 0
-    rejected_connections: int = 0
-    net_input_bytes: int = 0
-    net_output_bytes: int = 0
-    error_replies: int = 0
-    errors_by_code: dict[bytes, int] = attrs.field(factory=dict)
-    internal_errors: int = 0
-    expired_time_cap_reached: int = 0
-    expire_cycle_us: int = 0
-    net_repl_input_bytes: int = 0
-    net_repl_output_bytes: int = 0
-    dump_payload_sanitizations: int = 0
-    reads_processed: int = 0
-    writes_processed: int = 0
-    output_limit_disconnections: int = 0
-    evicted_clients: int = 0
+    def __init__(self) -> None:
+        self.errors_by_code: dict[bytes, int] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin to count anew (CONFIG RESETSTAT)."""
+        self.commands = 0
+        self.connections_received = 0
+        self.rejected_connections = 0
+        self.net_input_bytes = 0
+        self.net_output_bytes = 0
+        self.error_replies = 0
+        self.errors_by_code.clear()
+        self.internal_errors = 0
+        self.expired_time_cap_reached = 0
+        self.expire_cycle_us = 0
+        self.net_repl_input_bytes = 0
+        self.net_repl_output_bytes = 0
+        self.dump_payload_sanitizations = 0
+        self.reads_processed = 0
+        self.writes_processed = 0
+        self.output_limit_disconnections = 0
+        self.evicted_clients = 0
 
     def count_error(self, message: bytes) -> None:
         """Count an error reply under its code word (errorstats); 128 codes at most are told apart."""
@@ -59,9 +62,3 @@ class Statistics:
         code = message.split(b" ", 1)[0].split(b"\r", 1)[0]
         if code in self.errors_by_code or len(self.errors_by_code) < 128:
             self.errors_by_code[code] = self.errors_by_code.get(code, 0) + 1
-
-    def reset(self) -> None:
-        """Begin to count anew (CONFIG RESETSTAT)."""
-        fresh = Statistics()
-        for field in attrs.fields(Statistics):
-            setattr(self, field.name, getattr(fresh, field.name))
