@@ -301,7 +301,7 @@ def _pop(client: Session, argv: list[bytes], *, greatest: bool) -> bytes:
     if len(argv) == 2:
         member, score = value.pop(greatest=greatest)
         after_removal(client.db, argv[1], client.slot, value, 1, b"zpopmax" if greatest else b"zpopmin")
-        return b"*2\r\n$%d\r\n%b\r\n%b" % (len(member), member, client.proto.double(score))
+        return b"*2\r\n" + bulk(member) + client.proto.double(score)
     taken = pop_members(client.db, argv[1], client.slot, value, count, greatest=greatest)
     return scored_reply(client, [member for member, _score in taken], [score for _member, score in taken])
 

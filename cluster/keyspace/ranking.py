@@ -38,7 +38,7 @@ class Ranking:
         """A ranking of (score, member) that are in order already."""
         self._scores: list[array[float]] = []
         self._members: list[list[bytes]] = []
-        self._last_scores: list[float] = []
+        self._last_scores: array[float] = array("d")
         self._last_members: list[bytes] = []
         self._tree: list[int] | None = None
         for start in range(0, len(ascending), _NEW_CHUNK):
@@ -67,7 +67,7 @@ class Ranking:
         """A ranking of few members that are in order, in one chunk; it takes the list over."""
         ranking = Ranking()
         ranking._scores, ranking._members = [array("d", scores)], [members]
-        ranking._last_scores, ranking._last_members = list(ranking._scores[0][-1:]), members[-1:]
+        ranking._last_scores, ranking._last_members = ranking._scores[0][-1:], members[-1:]
         return ranking
 
     def copy(self) -> Ranking:
@@ -88,7 +88,7 @@ class Ranking:
             scores, members = self._scores[index], self._members[index]
             scores.append(score)
             members.append(member)
-            self._last_scores[index:] = [score]
+            self._last_scores[index:] = scores[-1:]
             self._last_members[index:] = [member]
         else:
             scores, members = self._scores[index], self._members[index]

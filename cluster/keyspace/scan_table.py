@@ -18,7 +18,7 @@ import random
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Final, Generic, TypeVar, final
+from typing import Any, Final, Generic, TypeVar, final
 
 from cluster.keyspace.reclaim import LARGE, RECLAIMER
 
@@ -29,7 +29,8 @@ _HASH_MASK: Final = (1 << HASH_BITS) - 1
 
 BUCKET_MEMBERS: Final = 85
 """Members of a full bucket: what a Python dict of 128 places takes before it grows."""
-_MERGE_MEMBERS: Final = BUCKET_MEMBERS // 2
+_MERGE_MEMBERS: Final = 60
+"""What two buckets may make together. Fuller ones would be split again soon, emptier ones make a draw miss often."""
 _MERGE_BELOW: Final = _MERGE_MEMBERS // 2
 _MAX_DEPTH: Final = 28
 _PREFERRED_LOAD: Final = 60
@@ -205,7 +206,7 @@ class ScanTable(Generic[V]):
     def random_member(self, rng: random.Random) -> bytes:
         """Any member, each with the same chance. There must be one."""
         index, place = self._draw(rng)
-        return next(islice(self._buckets[index], place, None))
+        return _member_at(self._buckets[index], place)
 
     def random_item(self, rng: random.Random) -> tuple[bytes, V]:
         """A member and its value, each with the same chance. There must be one."""
@@ -216,7 +217,7 @@ class ScanTable(Generic[V]):
         """Take out any member, each with the same chance. There must be one."""
         index, place = self._draw(rng)
         bucket = self._buckets[index]
-        member = next(islice(bucket, place, None))
+        member = _member_at(bucket, place)
         del bucket[member]
         self._count -= 1
         if len(bucket) < _MERGE_BELOW:
@@ -290,6 +291,16 @@ class ScanTable(Generic[V]):
         self._deepest = self._depths.count(self._depth)
 
 
+def _member_at(members: Mapping[bytes, Any], place: int) -> bytes:
+    """The member at a place, from the nearer end: each that is passed costs a look into another corner of memory."""
+    last = len(members) - 1
+    if place * 2 > last and isinstance(members, dict):
+        place = last - place
+        backwards: Iterator[bytes] = reversed(members)
+        return next(islice(backwards, place, None))
+    return next(islice(members, place, None))
+
+
 Members = dict[bytes, V] | ScanTable[V]
 """What a collection keeps its members in: a dict while it is small, which is then walked and drawn from as a whole."""
 
@@ -311,7 +322,7 @@ def random_member(members: AnyMembers[V], rng: random.Random) -> bytes:
     """A member of what has at least one."""
     if isinstance(members, ScanTable):
         return members.random_member(rng)
-    return next(islice(members, int(rng.random() * len(members)), None))
+    return _member_at(members, int(rng.random() * len(members)))
 
 
 def random_members(members: AnyMembers[V], count: int, rng: random.Random) -> list[bytes]:
