@@ -20,6 +20,7 @@ from cluster.commands.scanning import (
 from cluster.errors import CommandError
 from cluster.keyspace import long_double
 from cluster.keyspace.hashes import HashValue
+from cluster.keyspace.scan_table import ScanTable
 from cluster.keyspace.strings import INT64_MAX, INT64_MIN, parse_int64
 from cluster.resp.encode import EMPTY_ARRAY, OK, ONE, ZERO, array, bulk, bulk_array, integer
 
@@ -74,7 +75,11 @@ def hset(client: Session, argv: list[bytes]) -> bytes:
         db, key = client.db, argv[1]
         value = db.peek(key, client.slot)
         if type(value) is HashValue:  # What most are: one field of a hash that is there.
-            created = value.put(argv[2], argv[3], client.server.settings)
+            fields = value.fields
+            if type(fields) is ScanTable:
+                created = fields.set(argv[2], argv[3])
+            else:
+                created = value.put(argv[2], argv[3], client.server.settings)
             db.changed(key)
             if db.keyspace.notifier is not None:
                 db.notify("h", b"hset", key)
