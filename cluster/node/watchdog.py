@@ -52,9 +52,9 @@ class Watchdog:
     def _expired(self, _number: int, frame: FrameType | None) -> None:
         import traceback
 
-        log = self._server.log
-        log.warning("--- WATCHDOG TIMER EXPIRED ---")
+        say = self._server.log.from_handler
+        say("--- WATCHDOG TIMER EXPIRED ---")
         for entry in traceback.format_stack(frame):
             for line in entry.rstrip().splitlines():
-                log.warning(line)
-        log.warning("--------")
+                say(line)
+        say("--------")
