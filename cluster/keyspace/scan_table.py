@@ -9,6 +9,7 @@ Invariants  A bucket of local depth ``d`` stands in 2**(depth - d) consecutive e
             whose hash begins with their common ``d`` bits. ``_deepest`` counts the buckets of depth ``depth``.
             A cursor is the hash at which a walk goes on: whatever is split or merged meanwhile, a member is on the
             same side of it, so a walk returns every member that is there throughout (twice at times).
+            ``_fullest`` is no less than any bucket's members, divided by the entries in which the bucket stands.
 Units       Cursors: 32-bit hashes; 0 begins and ends a walk.
 """
 
@@ -33,6 +34,8 @@ _MERGE_MEMBERS: Final = 60
 """What two buckets may make together. Fuller ones would be split again soon, emptier ones make a draw miss often."""
 _MERGE_BELOW: Final = _MERGE_MEMBERS // 2
 _MAX_DEPTH: Final = 28
+_MOST_LOOKED_AT: Final = 4096
+_ALWAYS: Final = 1 << 62
 _PREFERRED_LOAD: Final = 60
 
 
@@ -40,7 +43,7 @@ _PREFERRED_LOAD: Final = 60
 class ScanTable(Generic[V]):
     """A mapping in all that is used of one; see the module's docstring. Must not be changed while it is iterated."""
 
-    __slots__ = ("_buckets", "_count", "_deepest", "_depth", "_depths", "_shift")
+    __slots__ = ("_buckets", "_count", "_deepest", "_depth", "_depths", "_fullest", "_look_below", "_shift")
 
     def __init__(self, items: Iterable[tuple[bytes, V]] = (), expected: int = 0) -> None:
         """``expected``: about how many items there are, to lay out the directory once."""
@@ -56,6 +59,8 @@ class ScanTable(Generic[V]):
         self._depths = bytearray([depth]) * (1 << depth)
         self._deepest = 1 << depth
         self._count = 0
+        self._fullest = BUCKET_MEMBERS
+        self._look_below = _ALWAYS
 
     def __del__(self) -> None:
         if self._count > LARGE:
@@ -80,6 +85,7 @@ class ScanTable(Generic[V]):
         bucket[member] = value
         if len(bucket) != before:
             self._count += 1
+            self._fullest = BUCKET_MEMBERS
             if before >= BUCKET_MEMBERS:
                 self._split(index)
 
@@ -92,6 +98,7 @@ class ScanTable(Generic[V]):
         if len(bucket) == before:
             return False
         self._count += 1
+        self._fullest = BUCKET_MEMBERS
         if before >= BUCKET_MEMBERS:
             self._split(index)
         return True
@@ -158,7 +165,7 @@ class ScanTable(Generic[V]):
         """A copy with dicts of its own."""
         other: ScanTable[V] = ScanTable()
         other._depth, other._shift = self._depth, self._shift
-        other._deepest, other._count = self._deepest, self._count
+        other._deepest, other._count, other._fullest = self._deepest, self._count, self._fullest
         other._depths = bytearray(self._depths)
         other._buckets = []
         for index, bucket in self._first_entries():
@@ -190,18 +197,26 @@ class ScanTable(Generic[V]):
 
     def _draw(self, rng: random.Random) -> tuple[int, int]:
         """A bucket's index and a place in it, any member's place with the same chance. There must be a member."""
-        buckets, depths, depth = self._buckets, self._depths, self._depth
-        places = len(buckets) * BUCKET_MEMBERS
+        if self._count < self._look_below:
+            self._look_for_fullest()
+        buckets, depths, depth, fullest = self._buckets, self._depths, self._depth, self._fullest
+        places = len(buckets) * fullest
         while True:
             place = int(rng.random() * places)
-            index = place // BUCKET_MEMBERS
-            place -= index * BUCKET_MEMBERS
-            if place >= len(buckets[index]):
-                continue
+            index = place // fullest
+            place -= index * fullest
             local_depth = depths[index]
-            if local_depth != depth and index & ((1 << depth - local_depth) - 1):
-                continue  # A bucket counts once, in however many entries it stands.
-            return index, place
+            if local_depth != depth:  # Its members are dealt out to the entries in which it stands.
+                span = 1 << (depth - local_depth)
+                place = place * span + index % span
+            if place < len(buckets[index]):
+                return index, place
+
+    def _look_for_fullest(self) -> None:
+        """See how few draws can do. Worth it after many removals, as long as no member is added."""
+        self._look_below = self._count - self._count // 8
+        if len(self._buckets) <= _MOST_LOOKED_AT:
+            self._fullest = max(-(-len(bucket) // self._span(index)) for index, bucket in self._first_entries())
 
     def random_member(self, rng: random.Random) -> bytes:
         """Any member, each with the same chance. There must be one."""
@@ -282,6 +297,7 @@ class ScanTable(Generic[V]):
         self._depth += 1
         self._shift -= 1
         self._deepest = 0
+        self._look_below = _ALWAYS
 
     def _halve(self) -> None:
         self._buckets = self._buckets[::2]
@@ -289,6 +305,8 @@ class ScanTable(Generic[V]):
         self._depth -= 1
         self._shift += 1
         self._deepest = self._depths.count(self._depth)
+        self._fullest = min(2 * self._fullest, BUCKET_MEMBERS)
+        self._look_below = _ALWAYS
 
 
 def _member_at(members: Mapping[bytes, Any], place: int) -> bytes:

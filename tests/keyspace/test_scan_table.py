@@ -40,6 +40,7 @@ def check_structure(table: ScanTable[int]) -> None:
         assert len(bucket) <= BUCKET_MEMBERS
         for member in bucket:
             assert index <= (hash(member) & 0xFFFFFFFF) >> table._shift < index + span
+        assert len(bucket) <= table._fullest * span
         deepest += table._depths[index] == table._depth
         total += len(bucket)
         index += span
