@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cluster.commands.registry import Command
+from cluster.keyspace.strings import parse_int64
 
 Positions = list[tuple[int, list[str]]]
 """(index into argv, flags such as RO, access, RW, update, delete, insert)"""
@@ -21,6 +22,17 @@ class InvalidKeys(Exception):
 
 def key_positions(row: Command, argv: list[bytes]) -> Positions:
     """Where the keys are; empty for a request without keys. Raises InvalidKeys for arguments that make no sense."""
+    try:
+        return _of_specs(row, argv)
+    except InvalidKeys:
+        # What the specs do not understand may still be understood by the looser functions for routing.
+        routed = _for_routing(row, argv)
+        if routed is None:
+            raise
+        return [(index, []) for index in routed]
+
+
+def _of_specs(row: Command, argv: list[bytes]) -> Positions:
     special = _SPECIAL.get(row.name)
     if special is not None:
         return special(argv)
@@ -38,13 +50,48 @@ def keys_of(row: Command, argv: list[bytes]) -> list[bytes]:
     """The keys of a request, in order; none when its arguments make no sense (the handler will say so)."""
     if row.single_key:
         return [argv[1]]
-    special = _ONLY_FOR_ROUTING.get(row.name)
-    if special is not None:
-        return [argv[index] for index, _flags in special(argv)]
+    routed = _for_routing(row, argv)
+    if routed is not None:
+        return [argv[index] for index in routed]
     try:
         return [argv[index] for index, _flags in key_positions(row, argv)]
     except InvalidKeys:
         return []
+
+
+def _for_routing(row: Command, argv: list[bytes]) -> list[int] | None:
+    """What Redis's own function for the command finds; None: it has none that differs from the specs."""
+    special = _ONLY_FOR_ROUTING.get(row.name)
+    if special is not None:
+        return special(argv)
+    specs = row.record[8]
+    if specs and specs[-1]["find_keys"]["type"] == "keynum":
+        return _counted_keys(specs, argv)
+    return None
+
+
+def _counted_keys(specs: list[dict[str, Any]], argv: list[bytes]) -> list[int]:
+    """[destination] numkeys key [key …]: the count is read as C's atoi reads it; none when there are not so many."""
+    spec = specs[-1]
+    begin = spec["begin_search"]["spec"]["index"]
+    find = spec["find_keys"]["spec"]
+    first = begin + find["firstkey"]
+    count = _atoi(argv[begin + find["keynumidx"]]) if begin + find["keynumidx"] < len(argv) else 0
+    if not 1 <= count <= len(argv) - first:
+        return []
+    keys = list(range(first, first + count))
+    return keys if len(specs) == 1 else [*keys, specs[0]["begin_search"]["spec"]["index"]]
+
+
+def _atoi(text: bytes) -> int:
+    """The number that a text begins with, in 32 bits."""
+    text = text.lstrip(b" \t\n\v\f\r")
+    sign = -1 if text.startswith(b"-") else 1
+    digits = text[1:] if text[:1] in (b"-", b"+") else text
+    end = next((index for index, byte in enumerate(digits) if not 48 <= byte <= 57), len(digits))
+    number = sign * int(digits[: min(end, 100)] or b"0")
+    number = max(-(2**63), min(number, 2**63 - 1)) & 0xFFFFFFFF
+    return number - (1 << 32) if number >= 1 << 31 else number
 
 
 def key_positions_or_none(row: Command, argv: list[bytes]) -> Positions:
@@ -86,14 +133,12 @@ def _find(find: dict[str, Any], first: int, argv: list[bytes]) -> list[int]:
             raise InvalidKeys
         return list(range(first, end + 1, step))
     if kind == "keynum":
-        try:
-            count = int(argv[first + spec["keynumidx"]])
-        except (ValueError, IndexError):
-            raise InvalidKeys from None
+        place = first + spec["keynumidx"]
+        count = parse_int64(argv[place]) if place < len(argv) else None
         begin = first + spec["firstkey"]
-        end = begin + (count - 1) * spec["keystep"]
-        if count < 0 or end >= len(argv):
+        if count is None or not 1 <= count <= len(argv) - begin:
             raise InvalidKeys
+        end = begin + (count - 1) * spec["keystep"]
         return list(range(begin, end + 1, spec["keystep"]))
     return []
 
@@ -144,9 +189,8 @@ def _migrate_keys(argv: list[bytes]) -> Positions:
     return [(3, flags)] if len(argv) > 3 else []
 
 
-def _georadius_keys(argv: list[bytes]) -> Positions:
+def _georadius_keys(argv: list[bytes]) -> list[int]:
     """GEORADIUS[BYMEMBER] key … [STORE key] [STOREDIST key]."""
-    positions: Positions = [(1, ["RO", "access"])]
     store: int | None = None
     index = 5
     while index < len(argv) - 1:
@@ -154,9 +198,22 @@ def _georadius_keys(argv: list[bytes]) -> Positions:
             index += 1  # Its argument is a key, even one that is named so.
             store = index
         index += 1
-    if store is not None:
-        positions.append((store, ["OW", "update"]))
-    return positions
+    return [1] if store is None else [1, store]
+
+
+def _stream_keys(argv: list[bytes]) -> list[int]:
+    """XREAD and XREADGROUP … STREAMS key [key …] id [id …]: an option's argument may be STREAMS, too."""
+    skip = {b"BLOCK": 1, b"COUNT": 1, b"GROUP": 2, b"NOACK": 0}
+    index = 1
+    while index < len(argv):
+        word = argv[index].upper()
+        if word == b"STREAMS":
+            count = len(argv) - index - 1
+            return [] if count % 2 else list(range(index + 1, index + 1 + count // 2))
+        if word not in skip:
+            return []
+        index += 1 + skip[word]
+    return []
 
 
 _SPECIAL: dict[bytes, Callable[[list[bytes]], Positions]] = {
@@ -165,8 +222,10 @@ _SPECIAL: dict[bytes, Callable[[list[bytes]], Positions]] = {
     b"sort": _sort_keys,
     b"migrate": _migrate_keys,
 }
-_ONLY_FOR_ROUTING: dict[bytes, Callable[[list[bytes]], Positions]] = {
+_ONLY_FOR_ROUTING: dict[bytes, Callable[[list[bytes]], list[int]]] = {
     b"georadius": _georadius_keys,
     b"georadiusbymember": _georadius_keys,
+    b"xread": _stream_keys,
+    b"xreadgroup": _stream_keys,
 }
 """Commands whose specs are complete, and which Redis nevertheless routes by a function that finds less."""

@@ -294,7 +294,7 @@ def _command_stats(server: Server) -> Iterator[Field]:
 
 
 def _error_stats(server: Server) -> Iterator[Field]:
-    for code, count in server.statistics.errors_by_code.items():
+    for code, count in sorted(server.statistics.errors_by_code.items()):
         yield f"errorstat_{code.decode('latin-1')}", f"count={count}"
 
 

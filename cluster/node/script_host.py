@@ -467,7 +467,7 @@ class Scripting:
             row.latencies[elapsed_ns.bit_length()] += 1
         server.statistics.commands += 1
         if elapsed_ns >= 1000 * server.slow_us:
-            server.dispatcher.note_slow(run.caller, row, session.redacted or argv, elapsed_ns // 1000)
+            server.dispatcher.note_slow(session, row, session.redacted or argv, elapsed_ns // 1000)
         if server.monitors and traits.is_shown:
             server.monitors.feed(session, session.redacted or argv)
         if traits.is_read and run.caller.tracking is not None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ARGUMENTS_MAX = 32  # SLOWLOG_ENTRY_MAX_ARGC
 ARGUMENT_BYTES_MAX = 128  # SLOWLOG_ENTRY_MAX_STRING
+_NO_ADDRESS = "?:0"
+"""Of a command that a script calls; the script itself is logged with its client's."""
 
 
 @attrs.frozen
@@ -38,9 +40,8 @@ class SlowLog:
 
     def add(self, client: Session, argv: list[bytes], duration_us: int) -> None:
         """Note a slow request of ``client``."""
-        entry = SlowEntry(
-            self._next_id, clock.unix_ms() // 1000, duration_us, shortened(argv), client.address, client.name
-        )
+        address = _NO_ADDRESS if client.is_script else client.address
+        entry = SlowEntry(self._next_id, clock.unix_ms() // 1000, duration_us, shortened(argv), address, client.name)
         self._next_id += 1
         self.entries.appendleft(entry)
         self.trim()

@@ -7,6 +7,7 @@ Source: script_lua.c (redisProtocolToLuaType_*, luaArgsToRedisArgv, luaPushError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ def tostring(value: Any) -> bytes | None:
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return b"%.14g" % value
+    return b"%.14g" % value if not math.isnan(value) else _nan(value)
 
 
 def argument_of(value: Any) -> bytes | None:
@@ -62,8 +63,13 @@ def argument_of(value: Any) -> bytes | None:
     if type(value) is int:
         return b"%d" % value if -_EXACT_INTEGER_MAX < value < _EXACT_INTEGER_MAX else b"%.17g" % value
     if type(value) is float:
-        return b"%.17g" % value
+        return b"%.17g" % value if not math.isnan(value) else _nan(value)
     return None
+
+
+def _nan(value: float) -> bytes:
+    """As C prints it: 0/0 has its sign set on the processors of most."""
+    return b"-nan" if math.copysign(1.0, value) < 0 else b"nan"
 
 
 def value_of_reply(reply: bytes, table: MakeTable) -> Any:

@@ -17,13 +17,14 @@ local host, version, version_number, is_function_engine = ...
 
 -- What this file uses is taken now: scripts may not change it, but it would be looked up in their environment.
 local as_function = python.as_function
-local error, getmetatable, loadstring = error, getmetatable, loadstring
+local error, getmetatable, load, loadstring = error, getmetatable, load, loadstring
 local next, pairs, pcall, rawget, rawset, select, setfenv = next, pairs, pcall, rawget, rawset, select, setfenv
 local setmetatable, tonumber, tostring, type, unpack, xpcall = setmetatable, tonumber, tostring, type, unpack, xpcall
 local collectgarbage = collectgarbage
 local getinfo, getlocal, sethook = debug.getinfo, debug.getlocal, debug.sethook
 local byte, find, format, gmatch, gsub, match = string.byte, string.find, string.format, string.gmatch, string.gsub, string.match
-local concat, insert, remove, sort = table.concat, table.insert, table.remove, table.sort
+local dump = string.dump
+local concat, foreach, insert, sort = table.concat, table.foreach, table.insert, table.sort
 local floor = math.floor
 local create, resume = coroutine.create, coroutine.resume
 
@@ -39,6 +40,8 @@ local OURS = "^\1redis:%d+: "
 local HOOK_INSTRUCTIONS = 100000
 -- lstrlib.c recurses for every item of a pattern: more of them than this would overflow the C stack.
 local PATTERN_BYTES_MAX = 10000
+-- So many values may be on the stack of Lua (LUAI_MAXCSTACK).
+local VALUES_MAX = 8000
 
 -- Read-only tables -----------------------------------------------------------------------------------------------
 
@@ -148,6 +151,21 @@ local function mismatch(expected, position, ...)
     return format("%s expected, got %s", expected, got)
 end
 
+-- luaL_checkint, or what is wrong with the argument.
+local function to_int(position, ...)
+    local value = (select(position, ...))
+    local number = tonumber(value)
+    if type(value) ~= "number" and (type(value) ~= "string" or not number) then
+        return nil, mismatch("number", position, ...)
+    end
+    if number ~= number or number >= 2 ^ 63 or number < -2 ^ 63 then
+        return 0
+    end
+    number = number < 0 and -floor(-number) or floor(number)
+    number = number % 2 ^ 32
+    return number < 2 ^ 31 and number or number - 2 ^ 32
+end
+
 -- Interruptions --------------------------------------------------------------------------------------------------
 
 local each_line, is_calming = false, false
@@ -193,7 +211,6 @@ local base = {
     tonumber = tonumber,
     tostring = tostring,
     type = type,
-    unpack = unpack,
 }
 
 function base.next(...)
@@ -247,6 +264,36 @@ function base.setmetatable(...)
     end
     refuse_read_only((...))
     return setmetatable(...)
+end
+
+-- Lua 5.1 counts in 32 bits, finds that 2 ^ 31 values are few, and writes them beyond its stack.
+function base.unpack(...)
+    local list, first, last = ...
+    if type(list) ~= "table" then
+        refuse_argument(1, mismatch("table", 1, ...))
+    end
+    local size = #list
+    if first ~= nil or last ~= nil then
+        local problem
+        first, problem = 1, nil
+        if (select(2, ...)) ~= nil then
+            first, problem = to_int(2, ...)
+            if not first then
+                refuse_argument(2, problem)
+            end
+        end
+        if last ~= nil then
+            last, problem = to_int(3, ...)
+            if not last then
+                refuse_argument(3, problem)
+            end
+        end
+        size = (last or size) - first + 1
+    end
+    if size + select("#", ...) > VALUES_MAX then
+        error("too many results to unpack", 2)
+    end
+    return unpack(...)
 end
 
 local string_metatable = getmetatable("")
@@ -311,6 +358,16 @@ local function resumed(done, ...)
     return false, failure
 end
 
+-- What a handler is said to have returned when it failed itself.
+local handler_failed = {}
+
+local function handled(done, ...)
+    if not done and (...) == handler_failed then
+        return false, "error in error handling"
+    end
+    return resumed(done, ...)
+end
+
 local function without_handler(done, ...)
     if done then
         return true, ...
@@ -321,12 +378,16 @@ end
 function base.xpcall(...)
     local body, handler = ...
     if type(handler) == "function" then
-        return resumed(xpcall(body, function(failure)
+        return handled(xpcall(body, function(failure)
             -- What the hook raises, or what is raised because there was no room for it, is handled without hooks.
             if each_line or is_overflow(failure) then
                 return failure
             end
-            return handler(presentable(failure))
+            local done, result = pcall(handler, presentable(failure))
+            if done or each_line or is_overflow(result) then
+                return result
+            end
+            return handler_failed
         end))
     end
     return without_handler(xpcall(...))
@@ -357,30 +418,27 @@ function base.loadstring(...)
     return compile(text, name or text)
 end
 
-local function read_all(reader)
-    local pieces = {}
-    while true do
-        local piece = reader()
-        if piece == nil or piece == "" then
-            return concat(pieces)
-        elseif type(piece) ~= "string" then
-            error("reader function must return a string", 0)
-        end
-        pieces[#pieces + 1] = piece
-    end
-end
-
 function base.load(reader, name)
     if type(reader) ~= "function" then
         refuse_argument(1, format("function expected, got %s", reader == nil and "no value" or type(reader)))
     end
-    local done, text = pcall(read_all, reader)
-    if not done then
-        text = presentable(text)
-        pass_on_overflow(text)
-        return nil, text
+    local is_beginning = true
+    local chunk, failure = load(function()
+        local piece = reader()
+        if is_beginning then
+            is_beginning = false
+            if type(piece) == "string" and byte(piece) == 27 then
+                piece = " " .. piece
+            end
+        end
+        return piece
+    end, name or "=(load)")
+    if chunk then
+        return setfenv(chunk, environment)
     end
-    return compile(text, name or "=(load)")
+    failure = presentable(failure)
+    pass_on_overflow(failure)
+    return nil, failure
 end
 
 local collection_changed = false
@@ -478,26 +536,26 @@ function tables.insert(...)
     return insert(...)
 end
 
-function tables.remove(...)
+-- It sees what a read-only table stands for, but is given nothing to change it with.
+function tables.foreach(...)
     if type((...)) ~= "table" then
         refuse_argument(1, mismatch("table", 1, ...))
     end
-    refuse_read_only((...))
-    return remove(...)
-end
-
-function tables.sort(...)
-    if type((...)) ~= "table" then
-        refuse_argument(1, mismatch("table", 1, ...))
-    end
-    refuse_read_only((...))
-    return sort(...)
+    return foreach(hidden[(...)] or (...), (select(2, ...)))
 end
 
 local coroutines = copy(coroutine)
 
+-- Functions that are C functions in Redis.
+local function is_ours(value)
+    return type(value) == "function" and native[getinfo(value, "S").source]
+end
+
 -- Hooks belong to one coroutine each: a new one needs its own, or it could run for ever.
 function coroutines.create(...)
+    if is_ours((...)) then
+        refuse_argument(1, "Lua function expected")
+    end
     local thread = create(...)
     if is_debugging and not each_line then
         sethook(thread, debugger.hook, "l", HOOK_INSTRUCTIONS)
@@ -505,6 +563,13 @@ function coroutines.create(...)
         sethook(thread, hook, each_line and "l" or "", each_line and 0 or HOOK_INSTRUCTIONS)
     end
     return thread
+end
+
+function strings.dump(...)
+    if is_ours((...)) then
+        error("unable to dump given function", 2)
+    end
+    return dump(...)
 end
 
 function coroutines.resume(...)
@@ -545,21 +610,6 @@ local function next_random()
 end
 
 local is_running = false
-
--- luaL_checkint, or what is wrong with the argument.
-local function to_int(position, ...)
-    local value = (select(position, ...))
-    local number = tonumber(value)
-    if type(value) ~= "number" and (type(value) ~= "string" or not number) then
-        return nil, mismatch("number", position, ...)
-    end
-    if number ~= number or number >= 2 ^ 63 or number < -2 ^ 63 then
-        return 0
-    end
-    number = number < 0 and -floor(-number) or floor(number)
-    number = number % 2 ^ 32
-    return number < 2 ^ 31 and number or number - 2 ^ 32
-end
 
 function maths.random(...)
     if not is_running then

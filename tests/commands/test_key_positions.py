@@ -12,17 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.commands import registry
-from cluster.commands.key_positions import InvalidKeys, key_positions, keys_of
-from cluster.commands.registry import Command
+from cluster.commands.key_positions import key_positions, keys_of
+from cluster.commands.registry import Command, Flag
+from cluster.slots.hashing import key_slot
 from tests.support.servers import RealRedis
+from tests.support.waiting import eventually
 from tests.support.wire import RawConnection, ReplyError
 
 _RECORDS: list[list[Any]] = json.loads((Path(registry.__file__).parent / "command_table.json").read_bytes())
 _WITH_KEYS = {record[0]: record for record in _RECORDS if record[8]}
 
 _WORDS = st.sampled_from(
-    [*b"k1 k2 k3 0 1 2 3 -1 99 x STORE storedist KEYS BY GET LIMIT STREAMS AUTH AUTH2 COPY WEIGHTS".split(), b""]
+    [
+        *b"k1 k2 k3 0 1 2 3 -1 99 x STORE storedist KEYS BY GET LIMIT STREAMS AUTH AUTH2 COPY WEIGHTS".split(),
+        *(b"", b"2x", b" 2", b"+2", b"02", b"4294967298", b"9223372036854775808", b"1_0"),
+    ]
 )
+_STREAM_WORDS = st.sampled_from(b"k1 k2 0 1 BLOCK count GROUP NOACK STREAMS streams".split())
 
 
 def _keys(name: str, *arguments: bytes) -> list[bytes]:
@@ -57,8 +63,7 @@ def test_migrate_with_an_empty_key_names_them_behind_keys() -> None:
 def test_what_makes_no_sense_has_no_keys() -> None:
     row = Command(_WITH_KEYS["eval"], None)
     argv = [b"EVAL", b"script", b"5", b"a"]
-    with pytest.raises(InvalidKeys):
-        key_positions(row, argv)
+    assert key_positions(row, argv) == []
     assert keys_of(row, argv) == []
 
 
@@ -82,3 +87,39 @@ def test_a_real_server_names_the_same_keys(connection: RawConnection, name: str,
         assert set(keys_of(row, argv)) <= set(arguments)
     else:
         assert keys_of(row, argv) == theirs
+
+
+@pytest.fixture(scope="module")
+def cluster_connection() -> Iterator[RawConnection]:
+    with RealRedis(cluster=True) as server, server.raw() as asked:
+        asked.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        eventually(lambda: server.cluster_info()["cluster_state"] == "ok")
+        yield asked
+
+
+_any_request = st.tuples(st.sampled_from(sorted(_WITH_KEYS)), st.lists(_WORDS, max_size=9))
+_counting_request = st.tuples(
+    st.sampled_from([name for name, record in sorted(_WITH_KEYS.items()) if "movablekeys" in record[2]]),
+    st.lists(_WORDS, max_size=9),
+)
+_stream_request = st.tuples(st.sampled_from(["xread", "xreadgroup"]), st.lists(_STREAM_WORDS, max_size=9))
+
+
+@pytest.mark.real_redis
+@settings(max_examples=600)
+@given(request=st.one_of(_any_request, _counting_request, _stream_request))
+def test_a_real_server_routes_by_the_same_keys(
+    cluster_connection: RawConnection, request: tuple[str, list[bytes]]
+) -> None:
+    name, arguments = request
+    row = Command(_WITH_KEYS[name], None)
+    argv = [name.encode(), *arguments]
+    if not row.accepts(len(argv)) or Flag.NO_MULTI & row.flags:
+        return
+    cluster_connection.call("MULTI")
+    theirs = cluster_connection.ask(*argv)
+    cluster_connection.ask("DISCARD")
+
+    slots = {key_slot(key) for key in keys_of(row, argv)}
+
+    assert str(theirs).startswith("CROSSSLOT") == (len(slots) > 1), (argv, theirs, slots)
