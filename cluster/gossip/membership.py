@@ -32,9 +32,8 @@ PONG_FUTURE_TOLERANCE_MS: Final = 500
 
 _HOST_EXTRAS: Final = frozenset(".:-_%")
 _SUSPECTED: Final = NodeFlags.PFAIL | NodeFlags.FAIL
-_TRUSTED_FROM_GOSSIP: Final = (
-    NodeFlags.MASTER | NodeFlags.SLAVE | NodeFlags.PFAIL | NodeFlags.FAIL | NodeFlags.MIGRATE_TO | NodeFlags.NOFAILOVER
-)
+_TRUSTED_FROM_GOSSIP: Final = NodeFlags.PFAIL | NodeFlags.FAIL | NodeFlags.MIGRATE_TO | NodeFlags.NOFAILOVER
+"""Besides the role, of which a hostile entry may claim two."""
 
 
 def is_host(text: str) -> bool:

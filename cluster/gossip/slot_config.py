@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from cluster.gossip.context import SAVE_UPDATE, SAVE_UPDATE_FSYNC, Context
 from cluster.gossip.effects import DeleteKeysInSlots, LogLevel, StartReplication
-from cluster.gossip.outgoing import send_update
+from cluster.gossip.outgoing import broadcast_pong, send_update
 from cluster.gossip.state import Node, Todo
 from cluster.slots.ranges import BITMAP_BYTES, bitmap_to_slots
 
@@ -115,6 +115,8 @@ def reconfigure_as_replica_of(ctx: Context, master: Node, *, is_successor: bool)
     )
     set_my_master(ctx, master, is_successor=is_successor)
     ctx.todo(SAVE_UPDATE_FSYNC)
+    # Redis leaves the new role to the next pings; until then the new master ignores a CLUSTER FAILOVER of this node.
+    broadcast_pong(ctx)
 
 
 def set_my_master(ctx: Context, master: Node, *, is_successor: bool = False) -> None:

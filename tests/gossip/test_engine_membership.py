@@ -177,6 +177,14 @@ def test_gossip_of_a_known_node_introduces_others() -> None:
     assert {effect.link.node for effect in of_kind(bench.tick(), OpenLink)} == {added}
 
 
+def test_a_node_that_gossip_gives_two_roles_has_one() -> None:
+    bench = EngineBench()
+
+    gossip_about(bench, bench.entry(stranger("t"), NodeFlags.MASTER | NodeFlags.SLAVE | NodeFlags.PFAIL))
+
+    assert bench.state.nodes[node_id("t")].flags == NodeFlags.MASTER | NodeFlags.PFAIL
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -144,6 +144,7 @@ def test_losing_the_last_slot_makes_a_replica_of_the_winner() -> None:
     assert of_kind(effects, DeleteKeysInSlots) == [], "the full sync replaces them"
     assert of_kind(effects, SaveConfig) == [SaveConfig(fsync=True)]
     assert f"Configuration change detected. Reconfiguring myself as a replica of {a.node_id}" in logged(effects)
+    assert receivers(effects, MessageType.PONG) >= {a}, "a CLUSTER FAILOVER may follow at once"
 
 
 def test_becoming_a_replica_closes_open_slots_and_drops_shard_channels() -> None:
