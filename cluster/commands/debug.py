@@ -238,7 +238,9 @@ def _populate(client: Session, arguments: list[bytes]) -> bytes:
     prefix = arguments[1] if len(arguments) > 1 else b"key"
     size = parse_bounded(arguments[2], 0, INT64_MAX, errors.OUT_OF_RANGE_POSITIVE) if len(arguments) > 2 else 0
     db = client.db
-    followed, db.keyspace.followed = db.keyspace.followed, False  # Not replicated, as documented.
+    # Neither replicated, as documented, nor a change that save points count.
+    followed, db.keyspace.followed = db.keyspace.followed, False
+    dirty = db.keyspace.dirty
     for number in range(count):
         key = b"%b:%d" % (prefix, number)
         slot = key_slot(key)
@@ -246,6 +248,7 @@ def _populate(client: Session, arguments: list[bytes]) -> bytes:
             value = b"value:%d" % number
             db.put(key, slot, value[:size].ljust(size, b"\0") if size else value)
     db.keyspace.followed = followed
+    db.keyspace.dirty = dirty
     client.effects = []
     return OK
 

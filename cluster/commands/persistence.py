@@ -14,6 +14,7 @@ def save(client: Session, argv: list[bytes]) -> bytes:
     saving = client.server.saving
     if saving.disk_snapshot_is_running() or saving.stream_snapshot_is_running():
         raise CommandError(b"ERR Background save already in progress")
+    saving.saver.saves += 1
     if not saving.save():
         raise CommandError(b"ERR")
     return OK

@@ -45,7 +45,7 @@ class Cron:
             (100, server.memory_limit.tick),
             (100, self._reclaim),
             (1000, self._drop_idle_clients),
-            (1000, server.saving.check_save_points),
+            (100, server.saving.check_save_points),
             (1000, server.aof.retry_write),
             (1000, server.replication.cron),
             (1000, self._note_memory),

@@ -143,12 +143,13 @@ class Saving:
         if child is not None:
             self._server.latency.note(b"fork", child.fork_us)
             self._server.oom_score.adjust_child(child.pid)
+            child.before_close = trio.lowlevel.notify_closing
             self._server.nursery.start_soon(self._watch_child, child)
 
     async def _watch_child(self, child: ChildProcess) -> None:
         """Notice a child's end at once rather than at the next round of housekeeping."""
         while self.saver.child is child and child.report_fd >= 0:
-            # The descriptor may be closed by check_child while we wait.
+            # The descriptor may be closed while we wait: by check_child, or by whoever kills the child.
             with contextlib.suppress(trio.ClosedResourceError, OSError):
                 await trio.lowlevel.wait_readable(child.report_fd)
             self.check_child()
@@ -161,12 +162,9 @@ class Saving:
             return
         if saver.child.kind is ChildKind.AOF and self._server.loading:
             return  # Its end would change the files that are being loaded.
-        report_fd = saver.child.report_fd
         ended = saver.poll()
         if ended is None:
             return
-        if report_fd >= 0:
-            trio.lowlevel.notify_closing(report_fd)
         child, child_exit = ended
         server = self._server
         server.refresh_plain()
@@ -188,7 +186,7 @@ class Saving:
                 self.check_child()
 
     def check_save_points(self) -> None:
-        """Once a second: start a snapshot that a save point or BGSAVE SCHEDULE asks for."""
+        """Ten times a second: start a snapshot that a save point or BGSAVE SCHEDULE asks for."""
         now_unix_s = clock.unix_ms() // 1000
         if self._relaying or self._server.loading:
             return

@@ -93,6 +93,9 @@ class ChildProcess:
     cow_peak_bytes: int = 0
     cow_updated_ms: int = 0
     exit: ChildExit | None = None
+    before_close: Callable[[int], object] | None = None
+    """Called with ``report_fd`` before it is closed: whoever waits for it must let it go: its number may be that
+    of the next child's."""
     data_fd: int = -1
     """RDB_SOCKET: the non-blocking end of the pipe that the snapshot comes through. To be read to its end before
     ``exit`` is acted upon; whoever reads it closes it."""
@@ -174,6 +177,8 @@ class ChildProcess:
 
     def _close(self) -> None:
         if self.report_fd != -1:
+            if self.before_close is not None:
+                self.before_close(self.report_fd)
             os.close(self.report_fd)
             self.report_fd = -1
 

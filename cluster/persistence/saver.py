@@ -54,6 +54,7 @@ class Saver:
     bgsave_scheduled: bool = False
     """BGSAVE SCHEDULE: as soon as no child runs."""
     saves: int = 0
+    """Times SAVE or a child has been asked for; what FLUSHALL or SHUTDOWN saves does not count."""
     last_cow_bytes: int = 0
     last_aof_cow_bytes: int = 0
     last_fork_us: int = 0
@@ -90,12 +91,11 @@ class Saver:
 
     def save(self) -> bool:
         """SAVE: write the snapshot here and now, while nobody is served. False when it failed (it is logged)."""
-        self.saves += 1
         options = self.options(self.place())
         unix_s = clock.unix_ms() // 1000
         if not save_file(self.keyspace, self.folder, self.settings.dbfilename, options, unix_s, self.log):
             return False
-        self.keyspace.dirty = 0
+        self.keyspace.dirty = self.dirty_before_bgsave = 0  # A child at work contains none of what comes now.
         self.last_save_unix_s = clock.unix_ms() // 1000
         self.last_bgsave_ok = True
         return True

@@ -257,3 +257,21 @@ def test_a_cluster_node_comes_back_with_its_slots_and_its_data() -> None:
         assert [node.call("GET", f"key:{number}") for number in (0, 19)] == [b"0", b"19"]
         node.call("SET", "more", 1)
         assert node.info("persistence")["aof_last_write_status"] == "ok"
+
+
+def test_children_that_follow_upon_killed_ones(node: OurNode) -> None:
+    """The pipe of the next one has the number of the last one's, on which somebody may still be waiting."""
+    with node.raw() as client:
+        client.call("DEBUG", "POPULATE", 100)
+        for _ in range(5):
+            client.call("CONFIG", "SET", "rdb-key-save-delay", 100_000)
+            assert client.call("BGREWRITEAOF") == b"Background append only file rewriting started"
+            client.call("PING")  # The loop has had its turn.
+            client.call("CONFIG", "SET", "appendonly", "no")
+            client.call("CONFIG", "SET", "rdb-key-save-delay", 0)
+            assert client.call("BGSAVE") == b"Background saving started"
+            client.call("PING")
+            client.call("CONFIG", "SET", "appendonly", "yes")
+            eventually(lambda: node.info("persistence")["aof_rewrite_scheduled"] == "0")
+            eventually(lambda: node.info("persistence")["aof_rewrite_in_progress"] == "0")
+        assert client.call("PING") == b"PONG"
