@@ -9,7 +9,7 @@ Units       ``*_ms`` monotonic milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import attrs
@@ -44,7 +44,7 @@ class ReplicaSession(Protocol):
         """How many pushed bytes the kernel has not taken yet."""
 
     @property
-    def unsent(self) -> Sized:
+    def unsent(self) -> Sequence[bytes | memoryview]:
         """The pieces that they are in."""
 
 

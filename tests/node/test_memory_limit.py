@@ -83,6 +83,19 @@ def test_deleting_keys_lowers_used_memory() -> None:
 # Refusing and evicting ------------------------------------------------------------------------------------------------
 
 
+def test_growth_that_cannot_be_seen_from_its_arguments_is_measured_before_the_next_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ServerBench() as bench:
+        client = bench.connect()
+        limit_to(bench, "volatile-random", 100_000)
+        monkeypatch.setattr(bench.server.memory.allocator, "cost_us", 60_000_000)  # Nobody asks again because of time.
+        assert client.ask("SET", "k", "v", "EX", "1000") == b"+OK\r\n"
+        assert client.ask("SETBIT", "big", "1600000", "0") == b":0\r\n"
+        assert client.ask("SET", "other", "v") == OOM
+        assert client.ask("EXISTS", "k") == b":0\r\n"
+
+
 def test_without_eviction_what_needs_memory_is_refused() -> None:
     with ServerBench() as bench:
         client = bench.connect()
@@ -90,14 +103,16 @@ def test_without_eviction_what_needs_memory_is_refused() -> None:
         limit_to(bench, "noeviction", 100_000)
         assert fill(client, 300, prefix="more") > 100
         assert bench.server.is_out_of_memory
+        bench.server.settings.maxmemory -= 20_000  # So that it does not hang on a few bytes.
+        bench.server.memory_limit.limit_changed()
         assert client.ask("SET", "k", "v") == OOM
+        assert bench.server.memory_limit.current_exceeded_us() > 0
         assert client.ask("GET", "key:1") == b"$1000\r\n%b\r\n" % (b"x" * 1000)
         assert client.pipeline(("MULTI",), ("PING",), ("EXEC",)) == (
             b"+OK\r\n" + OOM + b"-EXECABORT Transaction discarded because of previous errors.\r\n"
         )
         assert client.ask("DEL", "key:1") == b":1\r\n"
         assert bench.server.commands.find(b"set").rejected_calls > 100  # type: ignore[union-attr]
-        assert bench.server.memory_limit.current_exceeded_us() > 0
         client.ask("FLUSHALL")
         assert client.ask("SET", "k", "v") == b"+OK\r\n"
         assert bench.server.memory_limit.current_exceeded_us() == 0
