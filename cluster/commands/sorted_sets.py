@@ -115,7 +115,7 @@ def _add(client: Session, argv: list[bytes], flags: int) -> bytes:
     added = updated = 0
     result: float | None = None
     for score, member in zip(scores, argv[start + 1 :: 2], strict=True):
-        current = value.scores.get(member)
+        current = value.score(member)
         if current is None:
             if not flags & _XX:
                 value.insert(member, score, settings)
@@ -163,7 +163,7 @@ def _add_one(client: Session, argv: list[bytes], score: float) -> bytes:
         value.insert(member, score, client.server.settings)
         db.put(key, client.slot, value)
     else:
-        current = value.scores.get(member)
+        current = value.score(member)
         if current == score:
             return ZERO
         if current is None:
@@ -204,7 +204,7 @@ def zcard(client: Session, argv: list[bytes]) -> bytes:
 @command("zscore")
 def zscore(client: Session, argv: list[bytes]) -> bytes:
     value = read_sorted_set(client, argv[1])
-    score = None if value is None else value.scores.get(argv[2])
+    score = None if value is None else value.score(argv[2])
     return client.proto.null if score is None else client.proto.double(score)
 
 

@@ -33,6 +33,8 @@ BUCKET_MEMBERS: Final = 85
 _MERGE_MEMBERS: Final = 60
 """What two buckets may make together. Fuller ones would be split again soon, emptier ones make a draw miss often."""
 _MERGE_BELOW: Final = _MERGE_MEMBERS // 2
+_MERGE_SELDOM: Final = 3
+"""Only one removal in four asks the neighbour, who may still be too full."""
 _MAX_DEPTH: Final = 28
 _MOST_LOOKED_AT: Final = 4096
 _ALWAYS: Final = 1 << 62
@@ -75,6 +77,10 @@ class ScanTable(Generic[V]):
         """The value of ``member``, or ``default``."""
         return self._buckets[(hash(member) & _HASH_MASK) >> self._shift].get(member, default)
 
+    def find(self, member: bytes) -> V | None:
+        """The value of ``member``, or None."""
+        return self._buckets[(hash(member) & _HASH_MASK) >> self._shift].get(member)
+
     def __contains__(self, member: object) -> bool:
         return member in self._buckets[(hash(member) & _HASH_MASK) >> self._shift]
 
@@ -111,7 +117,8 @@ class ScanTable(Generic[V]):
             return False
         del bucket[member]
         self._count -= 1
-        if len(bucket) < _MERGE_BELOW:
+        left = len(bucket)
+        if left < _MERGE_BELOW and not left & _MERGE_SELDOM:
             self._merge(index)
         return True
 
@@ -123,7 +130,8 @@ class ScanTable(Generic[V]):
             return default
         value = bucket.pop(member)
         self._count -= 1
-        if len(bucket) < _MERGE_BELOW:
+        left = len(bucket)
+        if left < _MERGE_BELOW and not left & _MERGE_SELDOM:
             self._merge(index)
         return value
 
@@ -137,7 +145,8 @@ class ScanTable(Generic[V]):
         bucket = self._buckets[index]
         del bucket[member]
         self._count -= 1
-        if len(bucket) < _MERGE_BELOW:
+        left = len(bucket)
+        if left < _MERGE_BELOW and not left & _MERGE_SELDOM:
             self._merge(index)
 
     def __len__(self) -> int:
@@ -235,7 +244,8 @@ class ScanTable(Generic[V]):
         member = _member_at(bucket, place)
         del bucket[member]
         self._count -= 1
-        if len(bucket) < _MERGE_BELOW:
+        left = len(bucket)
+        if left < _MERGE_BELOW and not left & _MERGE_SELDOM:
             self._merge(index)
         return member
 

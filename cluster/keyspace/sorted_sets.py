@@ -71,6 +71,13 @@ class SortedSetValue:
 
     # Members ------------------------------------------------------------------------------------------------
 
+    def score(self, member: bytes) -> float | None:
+        """The score of a member, or None when it is not there."""
+        scores = self.scores
+        if type(scores) is ScanTable:
+            return scores.find(member)
+        return scores.get(member)
+
     def insert(self, member: bytes, score: float, settings: Settings) -> None:
         """Add a member that is not there."""
         scores = self.scores
@@ -112,7 +119,7 @@ class SortedSetValue:
 
     def remove(self, member: bytes) -> bool:
         """Take a member out; False when it is not there."""
-        score = self.scores.get(member)
+        score = self.score(member)
         if score is None:
             return False
         del self.scores[member]
@@ -171,7 +178,7 @@ class SortedSetValue:
 
     def rank(self, member: bytes) -> int | None:
         """How many stand before a member, or None when it is not there."""
-        score = self.scores.get(member)
+        score = self.score(member)
         if score is None:
             return None
         if self._ranking is None:
