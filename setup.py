@@ -16,6 +16,7 @@ HOT_PATH = [
     "cluster/clock.py",
     "cluster/resp/parser.py",
     "cluster/resp/accelerator.py",
+    "cluster/resp/scanner.py",
     "cluster/resp/encode.py",
     "cluster/slots/hashing.py",
     "cluster/keyspace/database.py",

@@ -323,10 +323,10 @@ class Dispatcher:
             return True
         others = argv[first + step : last + 1 if last >= 0 else len(argv) + last + 1 : step]
         head = through_hash_tag(key)
-        # What stands between two keys in byte order begins as they do, so the first and the last speak for all.
-        if head and others and min(others).startswith(head) and max(others).startswith(head):
-            return True
-        return all(key_slot(other) == slot for other in others)
+        for other in others:
+            if not (head and other.startswith(head)) and key_slot(other) != slot:
+                return False
+        return True
 
     # The gates ----------------------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import select
 import selectors
-from typing import Protocol
+from typing import Final, Protocol
 
-READ = 1
-WRITE = 4
+READ: Final = 1
+WRITE: Final = 4
 """The numbers are EPOLLIN and EPOLLOUT, so that epoll's answers need no translation."""
 
 

@@ -110,7 +110,7 @@ class Reactor:
         self._in_pass = True
         clients = self._clients
         to_write = self._to_write
-        receive = server.dispatcher.receive
+        dispatcher = server.dispatcher
         received = 0
         read = os.read  # Of a socket no other than recv, but without a tuple of its argument.
         clock_ns = time.perf_counter_ns
@@ -141,7 +141,7 @@ class Reactor:
             if not data:
                 self.disconnect(client)
                 continue
-            receive(client, data)
+            dispatcher.receive(client, data)
             if client.out and not client.write_scheduled:
                 client.write_scheduled = True
                 to_write.append(client)

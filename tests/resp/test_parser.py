@@ -436,20 +436,20 @@ def test_a_big_value_in_pieces_costs_its_own_size(parser: RequestParser) -> None
 
 
 def test_a_big_value_in_small_pieces_takes_linear_time() -> None:
-    """Four times the value may take four times as long, not sixteen."""
+    """Sixteen times the value may take sixteen times as long, not 256 times."""
 
     def run(size: int) -> float:
         parser = FastParser(ParserLimits())
         parser.feed(b"*1\r\n$%d\r\n" % size)
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(size // KIB):
             parser.feed(b"x" * KIB)
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    small = min(run(4 * MIB) for _ in range(3))
-    large = min(run(16 * MIB) for _ in range(3))
+    small = min(run(2 * MIB) for _ in range(3))
+    large = min(run(32 * MIB) for _ in range(3))
 
-    assert large < 10 * small
+    assert large < 64 * small
 
 
 def test_bytes_that_wait_take_linear_time() -> None:
@@ -457,25 +457,25 @@ def test_bytes_that_wait_take_linear_time() -> None:
 
     def run(chunks: int) -> float:
         parser = FastParser(ParserLimits())
-        start = time.perf_counter()
+        start = time.process_time()
         for _ in range(chunks):
             parser.receive(PING * 64)
         while parser.next():
             pass
         assert parser.buffered_bytes == 0
-        return time.perf_counter() - start
+        return time.process_time() - start
 
-    small = min(run(100) for _ in range(3))
-    large = min(run(400) for _ in range(3))
+    small = min(run(50) for _ in range(3))
+    large = min(run(800) for _ in range(3))
 
-    assert large < 10 * small
+    assert large < 64 * small
 
 
 def test_hostile_quotes_take_linear_time(parser: RequestParser) -> None:
     for line in (b'"' + b"\\" * 60000, b"'" + b"\\" * 60000, b"'" + b"\\'" * 30000, b'a"' * 30000, b'"" ' * 20000):
-        start = time.perf_counter()
+        start = time.process_time()
         type(parser)(ParserLimits()).feed(line + b"\r\n")
-        assert time.perf_counter() - start < 1.0, line[:10]
+        assert time.process_time() - start < 1.0, line[:10]
 
 
 # --- words and numbers ------------------------------------------------------------------------------------------------

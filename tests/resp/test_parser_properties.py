@@ -10,8 +10,22 @@ from hypothesis import strategies as st
 from cluster.resp.accelerator import FastParser
 from cluster.resp.encode import bulk_array
 from cluster.resp.parser import ParserLimits, RequestParser, split_inline
+from cluster.resp.scanner import scan
 
 LIMITS = ParserLimits()
+
+
+class ScanningParser(FastParser):
+    """What FastParser is in the compiled build."""
+
+    __slots__ = ()
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        if self.pending or not self.authenticated:
+            return self._feed_behind(data)
+        return self.feed_by_scanning(data)
+
+
 Outcome = tuple[list[list[bytes]], bytes | None]
 
 # Bytes that mean something to a parser, far more often than chance would have them.
@@ -71,10 +85,34 @@ def next_all(parser: RequestParser, chunks: list[bytes], authenticated: bool = T
 def test_neither_the_cut_nor_the_parser_makes_a_difference(chunks: list[bytes], authenticated: bool) -> None:
     expected = feed_all(RequestParser(LIMITS), [b"".join(chunks)], authenticated)
 
-    for make in (RequestParser, FastParser):
+    for make in (RequestParser, FastParser, ScanningParser):
         assert feed_all(make(LIMITS), chunks, authenticated) == expected
         assert next_all(make(LIMITS), chunks, authenticated) == expected
     assert feed_all(FastParser(LIMITS), [b"".join(chunks)], authenticated) == expected
+    assert feed_all(ScanningParser(LIMITS), [b"".join(chunks)], authenticated) == expected
+
+
+@given(streams)
+@example(b"*1\r\n$4\r\nPING\r\n*1\r\n$0\r\n\r\n*1\r\n$1\r\na\n\r")
+@example(b"*1\r\n$00\r\n\r\n")
+@example(b"*01\r\n$1\r\na\r\n")
+def test_the_scanner_takes_what_the_exact_parser_takes(stream: bytes) -> None:
+    requests: list[list[bytes]] = []
+    taken = scan(stream, requests)
+    exact = RequestParser(LIMITS)
+
+    assert exact.feed(stream[:taken]) == requests
+    assert not exact.pending and exact.error is None
+
+
+@given(pipelines)
+def test_the_scanner_takes_all_that_is_usual(pipeline: list[list[bytes]]) -> None:
+    pipeline = [request for request in pipeline if max(map(len, request)) < 32768]
+    data = b"".join(map(bulk_array, pipeline))
+    requests: list[list[bytes]] = []
+
+    assert scan(data, requests) == len(data)
+    assert requests == pipeline
 
 
 @given(streams, st.booleans())
@@ -82,7 +120,7 @@ def test_byte_by_byte(stream: bytes, authenticated: bool) -> None:
     stream = stream[:3000]
     expected = feed_all(RequestParser(LIMITS), [stream], authenticated)
 
-    for make in (RequestParser, FastParser):
+    for make in (RequestParser, FastParser, ScanningParser):
         assert feed_all(make(LIMITS), [bytes([byte]) for byte in stream], authenticated) == expected
 
 
@@ -91,7 +129,7 @@ def test_a_pipeline_comes_out_as_it_went_in(data: st.DataObject) -> None:
     pipeline = data.draw(pipelines)
     chunks = data.draw(cut(st.just(b"".join(map(bulk_array, pipeline)))))
 
-    for make in (RequestParser, FastParser):
+    for make in (RequestParser, FastParser, ScanningParser):
         parser = make(LIMITS)
         assert feed_all(parser, chunks) == (pipeline, None)
         assert not parser.pending
@@ -105,12 +143,13 @@ def test_garbage_behind_a_pipeline_takes_nothing_back(pipeline: list[list[bytes]
 
     assert expected[0][: len(pipeline)] == pipeline
     assert feed_all(FastParser(LIMITS), [data]) == expected
+    assert feed_all(ScanningParser(LIMITS), [data]) == expected
 
 
 @given(cut(streams), st.data())
 def test_held_bytes_are_counted(chunks: list[bytes], data: st.DataObject) -> None:
     """However bytes are taken in, none is lost: what was fed is returned, empty, or held."""
-    parser = data.draw(st.sampled_from([RequestParser, FastParser]))(LIMITS)
+    parser = data.draw(st.sampled_from([RequestParser, FastParser, ScanningParser]))(LIMITS)
     for chunk in chunks:
         before, failed = parser.buffered_bytes, parser.error is not None
         parser.receive(chunk)
