@@ -293,6 +293,10 @@ class Ranking:
 def _place(scores: Sequence[float], members: list[bytes], score: float, member: bytes) -> int:
     """Where (score, member) is, or would be, in two parallel lists."""
     place = bisect_left(scores, score)
-    if place == len(scores) or scores[place] != score:
+    size = len(scores)
+    if place == size or scores[place] != score:
         return place
-    return bisect_left(members, member, place, bisect_right(scores, score, place))
+    following = place + 1
+    if following == size or scores[following] != score:  # As a rule, scores differ.
+        return following if members[place] < member else place
+    return bisect_left(members, member, place, bisect_right(scores, score, following))
