@@ -1,13 +1,14 @@
 """Commands in the one canonical spelling, read many at a time: a master's stream, an append only file.
 
-Invariant   Takes only what the exact parser would take, and ends where that would: the comparison of headers is that of
-            accelerator.py. What it does not take is left to the caller's exact reader.
+Invariant   Takes only what the exact parser would take, and ends where that would: by the comparison of headers of
+            accelerator.py, or compiled by the scanner. What it does not take is left to the caller's exact reader.
 Units       positions in bytes.
 """
 
 from __future__ import annotations
 
 from cluster.resp.parser import ARGUMENT_COUNTS, BULK_HEADERS
+from cluster.resp.scanner import IS_COMPILED, scan
 
 Batch = list[tuple[list[bytes], int]]
 """Commands, each with the position behind it."""
@@ -15,6 +16,19 @@ Batch = list[tuple[list[bytes], int]]
 
 def read_canonical(window: bytes, position: int) -> Batch:
     """The commands at the front of ``window``, which begins at ``position``; none where an odd one comes first."""
+    return scan_canonical(window, position) if IS_COMPILED else split_canonical(window, position)
+
+
+def scan_canonical(window: bytes, position: int) -> Batch:
+    """:func:`read_canonical` of the compiled build."""
+    commands: list[list[bytes]] = []
+    ends: list[int] = []
+    scan(window, commands, ends)
+    return [(command, position + end) for command, end in zip(commands, ends, strict=True)]
+
+
+def split_canonical(window: bytes, position: int) -> Batch:
+    """:func:`read_canonical` of interpreted code."""
     pieces = window.split(b"\r\n")
     pieces.pop()  # No line end follows: nothing, or the beginning of something.
     headers = BULK_HEADERS

@@ -27,8 +27,11 @@ _CR: Final = 13
 _LF: Final = 10
 
 
-def scan(data: bytes, requests: list[list[bytes]]) -> int:
-    """Append the requests at the front of ``data`` to ``requests``; returns where the first other byte stands."""
+def scan(data: bytes, requests: list[list[bytes]], ends: list[int] | None = None) -> int:
+    """Append the requests at the front of ``data`` to ``requests``; returns where the first other byte stands.
+
+    ``ends``, if there is such a list, gets the position behind each of them.
+    """
     size: i64 = len(data)
     taken: i64 = 0
     at: i64 = 0
@@ -69,5 +72,7 @@ def scan(data: bytes, requests: list[list[bytes]]) -> int:
         if count > 0:
             break
         requests.append(arguments)
+        if ends is not None:
+            ends.append(at)
         taken = at
     return taken
