@@ -164,6 +164,27 @@ def test_a_rewrite_on_a_full_disk_changes_nothing(node: OurNode) -> None:
     assert node.call("STRLEN", "a") == 50_000
 
 
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+def test_what_is_written_during_rewrites_counts_once(preamble: str) -> None:
+    """As in Redis's integration/aof-race: neither lost between the files nor in two of them."""
+    with OurNode(appendonly="yes", aof_use_rdb_preamble=preamble, auto_aof_rewrite_percentage=0) as node:
+        batch = encode("INCR", "count") * 100 + encode("RPUSH", "list", "x")
+        rewrites = batches = 0
+        with node.raw(timeout=30) as writer, node.raw() as control:
+            while rewrites < 4:
+                if b"aof_rewrite_in_progress:0" in control.call("INFO", "persistence"):
+                    control.ask("BGREWRITEAOF")
+                    rewrites += 1
+                for _ in range(10):
+                    writer.sendall(batch)
+                    assert [writer.reply() for _ in range(101)][-1] == (batches := batches + 1)
+            eventually(lambda: info(node)["aof_rewrite_in_progress"] == "0")
+        node.stop()
+        node.start()
+        assert int(node.call("GET", "count")) == 100 * batches
+        assert node.call("LLEN", "list") == batches
+
+
 def test_shutdown_waits_for_a_data_set_that_is_in_no_file_yet() -> None:
     with OurNode(rdb_key_save_delay=1_000_000) as node:
         for number in range(10):
