@@ -173,7 +173,7 @@ def _accepted(client: Session, arguments: list[bytes]) -> bytes:
 
 @subcommand(b"set-disable-deny-scripts", 1)
 def _set_disable_deny_scripts(client: Session, arguments: list[bytes]) -> bytes:
-    client.server.scripting.allows_all_commands = arguments[0] != b"0"
+    client.server.scripting.allow_all_commands(arguments[0] != b"0")
     return OK
 
 

@@ -7,7 +7,7 @@ are incomplete (SORT, MIGRATE, EVAL with its count, …) have a function of thei
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from cluster.commands.registry import Command
 from cluster.keyspace.strings import parse_int64
@@ -83,8 +83,14 @@ def _counted_keys(specs: list[dict[str, Any]], argv: list[bytes]) -> list[int]:
     return keys if len(specs) == 1 else [*keys, specs[0]["begin_search"]["spec"]["index"]]
 
 
+_SHORT: Final = 10
+"""So few digits fit in 31 bits."""
+
+
 def _atoi(text: bytes) -> int:
     """The number that a text begins with, in 32 bits."""
+    if len(text) < _SHORT and text.isdigit():
+        return int(text)
     text = text.lstrip(b" \t\n\v\f\r")
     sign = -1 if text.startswith(b"-") else 1
     digits = text[1:] if text[:1] in (b"-", b"+") else text

@@ -1,7 +1,7 @@
-"""Scripts and functions as the server runs them: what they may do, what they leave behind, and how they are stopped.
+"""Scripts and functions as the server runs them, and how they are stopped.
 
-Role        :class:`Scripting` keeps the cache of scripts and the function libraries, lets one script run at a time, and
-            runs the commands of that script as a client of its own would (script.c).
+Role        :class:`Scripting` keeps the cache of scripts and the function libraries, and lets one script run at a time.
+            Whether it may run is said in script_admission, what its commands do in script_calls (script.c).
 Invariants  One script runs at a time. Its effects are one unit, like those of a transaction. "Now" stands still
             while it runs. Nothing is made (no interpreter, no session) before the first script.
 Busy        A script that runs for longer than busy-reply-threshold is interrupted now and then: others are served, but
@@ -11,20 +11,18 @@ Source      script.c, eval.c; networking.c (processEventsWhileBlocked).      Uni
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
 from cluster import clock, errors
 from cluster.commands.context import Session
-from cluster.commands.key_positions import keys_of
-from cluster.commands.registry import Command, Flag
+from cluster.commands.registry import Command
 from cluster.errors import CommandError
-from cluster.keyspace.effects import FileOnly, ReplicasOnly
+from cluster.node.script_admission import Gates, check_declared, gates_for, is_stale
+from cluster.node.script_calls import ScriptCalls, ScriptRun
 from cluster.node.script_debugging import ScriptDebugging
 from cluster.resp.encode import ONE, RESP2, RESP3, bulk, error, integer
-from cluster.scripting.conversion import ScriptFailure, failure_of
 from cluster.scripting.engine import (
     MISSING,
     CompileError,
@@ -40,40 +38,16 @@ from cluster.scripting.engine import (
 from cluster.scripting.flags import HeaderError, ScriptFlag, read_script_header
 from cluster.scripting.functions import Function, FunctionStore
 from cluster.slots.hashing import key_slot
-from cluster.slots.routing import Refusal, Request, Serve, route
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
-
-TO_FILE: Final = 1
-TO_REPLICAS: Final = 2
-TO_ALL: Final = 3
 
 BUSY_SCRIPT: Final = b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 BUSY_FUNCTION: Final = b"BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
 NO_SCRIPT: Final = b"NOSCRIPT No matching script. Please use EVAL."
 _INT64_MIN: Final = -(1 << 63)
+_UNDECLARED: Final = int(ScriptFlag.COMPATIBLE)
 _LOG_LEVELS: Final = ("debug", "verbose", "notice", "warning")
-
-
-@attrs.frozen(eq=False)
-class Gates:
-    """A script as the gates see it."""
-
-    flags: Flag
-    is_write: bool
-    may_replicate: bool
-
-
-@attrs.frozen(eq=False)
-class _Traits:
-    """What of a command's flags matters to scripts; looking at flags one by one takes longer than many a command."""
-
-    is_forbidden: bool
-    is_for_stale_data: bool
-    needs_memory: bool
-    is_read: bool
-    is_shown: bool
 
 
 @attrs.frozen(eq=False)
@@ -86,26 +60,6 @@ class CachedScript:
     function: Any
 
 
-@attrs.define(eq=False)
-class ScriptRun:
-    """The script that is running."""
-
-    caller: Session
-    name: bytes
-    """SHA1 of the script, or the function's name."""
-    is_eval: bool
-    began_ms: int
-    argv: list[bytes]
-    is_read_only: bool
-    allows_oom: bool
-    allows_cross_slot: bool
-    slot: int | None
-    """The slot of the keys that were declared or first used; None: of none yet."""
-    targets: int = TO_ALL
-    has_written: bool = False
-    is_killed: bool = False
-
-
 class Scripting:
     """The scripts of one server."""
 
@@ -115,14 +69,18 @@ class Scripting:
         self._session: Session | None = None
         self.debugging = ScriptDebugging(server, self)
         self.cache: dict[bytes, CachedScript] = {}
+        self._scripts: dict[bytes, CachedScript] = {}
+        """The same by their text, to which a digest is slow."""
         self._gates: dict[tuple[bytes, int], Gates] = {}
-        self._traits: dict[Command, _Traits] = {}
+        self._calls = ScriptCalls(server)
         self.functions = FunctionStore(lambda store: LuaEngine(self, store))
         self.current: ScriptRun | None = None
         self.is_busy = False
         """The script has been running for so long that others are served meanwhile."""
-        self.allows_all_commands = False
+
+    def allow_all_commands(self, allowed: bool) -> None:
         """DEBUG SET-DISABLE-DENY-SCRIPTS."""
+        self._calls.allows_all_commands = allowed
 
     # The cache ----------------------------------------------------------------------------------------------------
 
@@ -136,6 +94,7 @@ class Scripting:
     def flush(self) -> None:
         """Forget every script, and everything else in the interpreter."""
         self.cache.clear()
+        self._scripts.clear()
         if self._engine is not None:
             fresh = LuaEngine(self)
             fresh.carry_over_random(self._engine)
@@ -143,8 +102,7 @@ class Scripting:
 
     def load(self, body: bytes) -> CachedScript:
         """The script in the cache, compiled if it is new. Raises CommandError."""
-        sha = sha1_hex(body)
-        script = self.cache.get(sha)
+        script = self._scripts.get(body)
         if script is not None:
             return script
         try:
@@ -156,7 +114,8 @@ class Scripting:
             raise CommandError(MISSING) from None
         except CompileError as problem:
             raise CommandError(b"ERR Error compiling script (new function): " + problem.message) from None
-        script = self.cache[sha] = CachedScript(sha, body, flags, function)
+        sha = sha1_hex(body)
+        script = self.cache[sha] = self._scripts[body] = CachedScript(sha, body, flags, function)
         return script
 
     def find(self, sha: bytes) -> CachedScript | None:
@@ -197,7 +156,7 @@ class Scripting:
             declared = ScriptFlag.COMPATIBLE
         gates = self._gates.get((name, declared))
         if gates is None:
-            gates = self._gates[name, declared] = _gates_of(row.flags, declared)
+            gates = self._gates[name, declared] = gates_for(row.flags, declared)
         return gates
 
     def busy_text(self) -> bytes:
@@ -224,62 +183,29 @@ class Scripting:
             raise CommandError(b"ERR scripts cannot be run by scripts")
         row = self._server.commands.find(argv[0])
         is_read_only = row is not None and row.name.endswith(b"_ro")
-        if flags & ScriptFlag.COMPATIBLE:
-            if self._is_stale():
+        if flags == _UNDECLARED:
+            if is_stale(self._server):
                 raise CommandError(errors.MASTERDOWN)
-        else:
-            self._check_declared(client, flags, is_read_only=is_read_only)
+            return ScriptRun(client, name, is_eval, clock.monotonic_ms(), argv, is_read_only, False, True, None)
+        check_declared(self._server, client, flags, is_read_only=is_read_only)
         return ScriptRun(
             client,
             name,
             is_eval,
             clock.monotonic_ms(),
             argv,
-            is_read_only or (not flags & ScriptFlag.COMPATIBLE and bool(flags & ScriptFlag.NO_WRITES)),
-            not flags & ScriptFlag.COMPATIBLE and bool(flags & ScriptFlag.ALLOW_OOM),
-            bool(flags & (ScriptFlag.COMPATIBLE | ScriptFlag.ALLOW_CROSS_SLOT)),
+            is_read_only or bool(flags & ScriptFlag.NO_WRITES),
+            bool(flags & ScriptFlag.ALLOW_OOM),
+            bool(flags & ScriptFlag.ALLOW_CROSS_SLOT),
             key_slot(argv[3]) if key_count else None,
         )
-
-    def _is_stale(self) -> bool:
-        server = self._server
-        return not server.replication_state.serves_fresh_data and not server.settings.replica_serve_stale_data
-
-    def _check_declared(self, client: Session, flags: int, *, is_read_only: bool) -> None:
-        server = self._server
-        obeys = client.is_master_link
-        if flags & ScriptFlag.NO_CLUSTER and server.cluster is not None:
-            raise CommandError(b"ERR Can not run script on cluster, 'no-cluster' flag is set.")
-        if self._is_stale() and not flags & ScriptFlag.ALLOW_STALE:
-            raise CommandError(
-                b"MASTERDOWN Link with MASTER is down, replica-serve-stale-data is set to 'no' and 'allow-stale' flag "
-                b"is not set on the script."
-            )
-        if not flags & ScriptFlag.NO_WRITES:
-            if server.replication_state.is_replica and server.settings.replica_read_only and not obeys:
-                raise CommandError(b"READONLY Can not run script with write flag on readonly replica")
-            problem = server.disk_error()
-            if problem is not None and not obeys:
-                raise CommandError(_disk_refusal(problem))
-            if is_read_only:
-                raise CommandError(b"ERR Can not execute a script with write flag using *_ro command.")
-            if not server.replication_state.is_replica and not server.has_enough_good_replicas():
-                raise CommandError(errors.NOREPLICAS)
-        if (
-            server.settings.maxmemory
-            and server.is_out_of_memory
-            and not flags & (ScriptFlag.ALLOW_OOM | ScriptFlag.NO_WRITES)
-        ):
-            raise CommandError(
-                b"OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'"
-            )
 
     def _run(self, run: ScriptRun, engine: LuaEngine, function: Any, key_count: int) -> bytes:
         server = self._server
         client = run.caller
         session = self._session
         if session is None:
-            session = self._session = self._new_session()
+            session = self._session = self._calls.new_session()
         session.db = client.db
         session.proto = RESP2
         session.user = client.user
@@ -298,21 +224,9 @@ class Scripting:
         client.effects = []
         return reply
 
-    def _remember_keys(self, run: ScriptRun) -> None:
-        """A script that has read something may have read all of its keys: whoever runs it may cache what it returns."""
-        row = self._server.commands.find(run.argv[0])
-        if row is not None:
-            self._server.tracking.remember_keys(run.caller, row, run.argv)
-
-    def _new_session(self) -> Session:
-        session = Session(self._server, 0)
-        session.is_script = True
-        session.in_exec = True  # No command may wait.
-        session.authenticated = True
-        session.address = session.local_address = "lua"
-        return session
-
     def _encode(self, run: ScriptRun, outcome: Outcome, session: Session) -> bytes:
+        if type(outcome) is Value and type(outcome.value) is bytes:  # Most of all.
+            return bulk(outcome.value)
         proto = run.caller.proto
         match outcome:
             case Value(value):
@@ -349,151 +263,11 @@ class Scripting:
         return self.current is not None
 
     def call(self, argv: list[bytes]) -> bytes:
-        """redis.call (scriptCall)."""
+        """redis.call."""
         run, session = self.current, self._session
         assert run is not None
         assert session is not None
-        server = self._server
-        row = server.commands.resolve(argv)
-        if row is None:
-            raise self._refused(None, b"ERR Unknown Redis command called from script")
-        if not row.accepts(len(argv)) or row.handler is None:
-            raise self._refused(row, b"ERR Wrong number of args calling Redis command from script")
-        traits = self._traits.get(row) or self._note_traits(row)
-        if traits.is_forbidden and not self.allows_all_commands:
-            raise self._refused(row, b"ERR This Redis command is not allowed from script")
-        if not traits.is_for_stale_data and self._is_stale():
-            raise self._refused(row, b"ERR Can not execute the command on a stale replica")
-        denial = server.acl.check(run.caller.user, row, argv)
-        if denial is not None:
-            server.note_denial(run.caller, denial.reason, denial.subject(argv), context="lua")
-            raise self._refused(row, b"ERR " + denial.script_text())
-        if row.is_may_replicate:
-            if run.is_read_only:
-                raise self._refused(row, b"ERR Write commands are not allowed from read-only scripts.")
-            if row.is_write and not run.has_written:
-                self._check_first_write(run, row, needs_memory=traits.needs_memory)
-        if row.has_keys:
-            self._note_slot(run, session, row, argv)
-        return self._perform(run, session, row, argv, traits)
-
-    def _note_traits(self, row: Command) -> _Traits:
-        flags = row.flags
-        traits = self._traits[row] = _Traits(
-            is_forbidden=bool(flags & Flag.NOSCRIPT),
-            is_for_stale_data=bool(flags & Flag.STALE),
-            needs_memory=bool(flags & Flag.DENYOOM),
-            is_read=bool(flags & Flag.READONLY),
-            is_shown=not flags & (Flag.SKIP_MONITOR | Flag.ADMIN),
-        )
-        return traits
-
-    def _refused(self, row: Command | None, message: bytes) -> ScriptFailure:
-        if row is not None:
-            row.rejected_calls += 1
-        self._server.statistics.count_error(message)
-        return ScriptFailure(message, is_counted=True)
-
-    def _check_first_write(self, run: ScriptRun, row: Command, *, needs_memory: bool) -> None:
-        """What may be wrong with writing, which is only told before anything was written."""
-        server = self._server
-        obeys = run.caller.is_master_link
-        if server.replication_state.is_replica and server.settings.replica_read_only and not obeys:
-            raise self._refused(row, errors.READONLY)
-        problem = server.disk_error()
-        if problem is not None:
-            raise self._refused(row, problem)
-        if not server.has_enough_good_replicas():
-            raise self._refused(row, errors.NOREPLICAS)
-        if not run.allows_oom and server.settings.maxmemory and not obeys and server.is_out_of_memory and needs_memory:
-            raise self._refused(row, errors.OOM)
-        run.has_written = True
-
-    def _note_slot(self, run: ScriptRun, session: Session, row: Command, argv: list[bytes]) -> None:
-        """Set the session's slot; in a cluster, refuse keys of other nodes and, if it matters, of other slots."""
-        server = self._server
-        cluster = server.cluster
-        if row.single_key:
-            session.slot = key_slot(argv[1])
-            if cluster is None:
-                return
-            keys = [argv[1]]
-        else:
-            keys = keys_of(row, argv)
-            if not keys:
-                return
-            session.slot = key_slot(keys[0])
-        caller = run.caller
-        if cluster is None or caller.is_master_link:
-            return
-        request = Request(
-            keys=keys,
-            is_write=row.is_write,
-            is_asking=caller.asking or bool(row.flags & Flag.ASKING),
-            is_readonly_session=caller.readonly,
-            is_migrate=row.name == b"migrate",
-            is_shard_pubsub=row.name == b"spublish",
-        )
-        outcome = route(cluster, request, session.db.holds, server.routing_policy())
-        if outcome is not Serve.HERE:
-            raise self._refused(row, _CLUSTER_REFUSALS.get(outcome, _NOT_LOCAL))
-        if not run.allows_cross_slot:
-            if run.slot is None:
-                run.slot = session.slot
-            elif run.slot != session.slot:
-                raise self._refused(row, b"ERR Script attempted to access keys that do not hash to the same slot")
-
-    def _perform(self, run: ScriptRun, session: Session, row: Command, argv: list[bytes], traits: _Traits) -> bytes:
-        server = self._server
-        keyspace = server.keyspace
-        session.begin_command()
-        dirty_before = keyspace.dirty
-        began_ns = time.perf_counter_ns()
-        failure: ScriptFailure | None = None
-        reply: bytes | None = None
-        try:
-            reply = row.handler(session, argv)  # type: ignore[misc]
-        except CommandError as refusal:
-            row.failed_calls += 1
-            server.statistics.count_error(refusal.message)
-            failure = failure_of(error(refusal.message))
-        except Exception:
-            server.report_exception()
-            failure = ScriptFailure(b"ERR internal error, see the server's log")
-        elapsed_ns = time.perf_counter_ns() - began_ns
-        row.calls += 1
-        row.nanoseconds += elapsed_ns
-        if server.settings.latency_tracking:
-            row.latencies[elapsed_ns.bit_length()] += 1
-        server.statistics.commands += 1
-        if elapsed_ns >= 1000 * server.slow_us:
-            server.dispatcher.note_slow(session, row, session.redacted or argv, elapsed_ns // 1000)
-        if server.monitors and traits.is_shown:
-            server.monitors.feed(session, session.redacted or argv)
-        if traits.is_read and run.caller.tracking is not None:
-            self._remember_keys(run)
-        if failure is not None:
-            raise failure
-        if keyspace.followed and not session.prevent_propagation:
-            if keyspace.dirty != dirty_before or session.effects is not None:
-                self._collect(run, session, row, argv)
-        if reply is None:
-            raise ScriptFailure(b"ERR This Redis command is not allowed from script")
-        return reply
-
-    def _collect(self, run: ScriptRun, session: Session, row: Command, argv: list[bytes]) -> None:
-        """What the command has changed is a part of the script's unit."""
-        effects = session.effects
-        if effects is None:
-            effects = [argv] if row.is_write else []
-        keyspace = self._server.keyspace
-        if run.targets != TO_ALL:
-            if not run.targets:
-                return
-            kind = FileOnly if run.targets == TO_FILE else ReplicasOnly
-            effects = [kind(effect) for effect in effects]
-        for effect in effects:
-            keyspace.propagate(session.db.index, effect)
+        return self._calls.call(run, session, argv)
 
     def protocols(self) -> tuple[int, int]:
         run, session = self.current, self._session
@@ -598,41 +372,6 @@ class Scripting:
         run.is_killed = True
 
 
-def _gates_of(flags: Flag, declared: int) -> Gates:
-    """scriptFlagsToCmdFlags."""
-    if not declared & ScriptFlag.COMPATIBLE:
-        flags &= ~(Flag.STALE | Flag.DENYOOM | Flag.WRITE | Flag.MAY_REPLICATE)
-        if not declared & (ScriptFlag.ALLOW_OOM | ScriptFlag.NO_WRITES):
-            flags |= Flag.DENYOOM
-        if not declared & ScriptFlag.NO_WRITES:
-            flags |= Flag.WRITE
-        if declared & ScriptFlag.ALLOW_STALE:
-            flags |= Flag.STALE
-    return Gates(flags, bool(flags & Flag.WRITE), bool(flags & (Flag.WRITE | Flag.MAY_REPLICATE)))
-
-
-_NOT_LOCAL: Final = b"ERR Script attempted to access a non local key in a cluster node"
-_CLUSTER_REFUSALS: Final[dict[Any, bytes]] = {
-    Refusal.CLUSTER_READ_ONLY: (
-        b"ERR Script attempted to execute a write command while the cluster is down and readonly"
-    ),
-    Refusal.CLUSTER_DOWN: b"ERR Script attempted to execute a command while the cluster is down",
-}
-
-
 def _to_int64(number: float) -> int:
     """A double as C converts it: without its fraction; what does not fit is the least integer."""
     return int(number) if -(2.0**63) <= number < 2.0**63 else _INT64_MIN
-
-
-def _disk_refusal(problem: bytes) -> bytes:
-    if problem == errors.MISCONF:
-        return (
-            b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. "
-            b"Writable scripts are blocked. Use 'no-writes' flag for read only scripts."
-        )
-    return (
-        b"MISCONF Redis is configured to persist data to AOF, but it's currently unable to persist to disk. "
-        b"Writable scripts are blocked. Use 'no-writes' flag for read only scripts. AOF error: "
-        + problem.rpartition(b": ")[2]
-    )

@@ -281,7 +281,10 @@ class LuaEngine:
 
     def run(self, function: Any, key_count: int, arguments: Sequence[bytes]) -> Outcome:
         """Run a script, or a function of a library, with keys and arguments."""
-        if not self._make_room_for(sum(map(len, arguments)) + 64 * len(arguments)):
+        size = 64 * len(arguments)
+        for argument in arguments:
+            size += len(argument)
+        if self._used() + size >= self._full_bytes and not self._make_room_for(size):
             return Failed(b"ERR not enough memory")
         self.is_exhausted = False
         try:
