@@ -91,6 +91,7 @@ class ClientLimit:
         self._server = server
         self._noted: dict[Client, int] = {}
         self._total = 0
+        self._served_last: Client | None = None
         self._was_over = False
         """No client is left to disconnect, which was logged."""
         self.limit_bytes = 0
@@ -125,9 +126,18 @@ class ClientLimit:
     def forget(self, client: Client) -> None:
         """A client has gone, or is none any more (it became a replica)."""
         self._total -= self._noted.pop(client, 0)
+        if self._served_last is client:
+            self._served_last = None
 
     def check(self, client: Client) -> None:
-        """At the gates: note what a client asks; raises CommandError, to be read by nobody, if it had to go itself."""
+        """At the gates: note what a client asks; raises CommandError, to be read by nobody, if it had to go itself.
+
+        The one before has its reply by now, for which another's keys should not have to go.
+        """
+        last = self._served_last
+        if last is not None and last is not client:
+            self.note(last)
+        self._served_last = client
         self.note(client)
         self.enforce()
         if client.closed:

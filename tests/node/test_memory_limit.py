@@ -12,6 +12,7 @@ from cluster.node.allocator import Allocator
 from cluster.node.client import Client
 from cluster.node.memory_limit import time_limit_us
 from tests.support.sessions import BenchClient, ServerBench
+from tests.support.wire import encode
 
 OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
 MEGABYTE = 1 << 20
@@ -256,6 +257,18 @@ def test_a_client_may_have_to_go_for_what_it_asks() -> None:
         client.ask("SET", "k", b"x" * 300_000)
         assert client.closed
         assert len(bench.server.keyspace.databases[0].read(b"k", 7629)) == 50_000  # type: ignore[arg-type]
+
+
+def test_a_reply_counts_before_the_next_client_is_served() -> None:
+    with ServerBench() as bench:
+        first, second = bench.connect(), bench.connect()
+        first.ask("SET", "k", b"x" * 100_000)
+        limit_clients(bench, 50_000)
+        second.session.no_evict = True
+        first.say(encode("MGET", "k"))
+        second.say(encode("CLIENT", "LIST"))
+        bench.run()
+        assert second.read().count(b"id=") == 1
 
 
 def test_a_percentage_is_one_of_maxmemory() -> None:
