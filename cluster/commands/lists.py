@@ -57,21 +57,21 @@ def parse_side(word: bytes) -> bool:
 
 def _push(client: Session, argv: list[bytes], *, left: bool, only_existing: bool) -> bytes:
     db, key = client.db, argv[1]
-    value = _peek(client, key)
-    is_new = value is None
-    if value is None:
-        if only_existing:
-            return ZERO
-        value = ListValue()
-    if left:
-        value.push_left(argv[2:])
+    value = db.peek(key, client.slot)
+    if type(value) is ListValue:
+        if left:
+            value.push_left(argv[2:])
+        else:
+            value.push_right(argv[2:])
+        db.changed(key, len(argv) - 2)
+    elif value is not None:
+        raise CommandError(errors.WRONGTYPE)
+    elif only_existing:
+        return ZERO
     else:
-        value.push_right(argv[2:])
-    if is_new:
+        value = ListValue.of(argv[:1:-1] if left else argv[2:])
         db.put(key, client.slot, value)
         db.keyspace.dirty += len(argv) - 3
-    else:
-        db.changed(key, len(argv) - 2)
     if db.keyspace.notifier is not None:
         db.notify("l", b"lpush" if left else b"rpush", key)
     return integer(len(value))
