@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from cluster import errors
+from cluster import clock, errors
 from cluster.commands.arguments import expire_time_ms, parse_int32, parse_integer
 from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace import values
 from cluster.keyspace.access import frequency_of
-from cluster.keyspace.database import SLOT_COUNT, Database, Value
+from cluster.keyspace.database import Database, Value
 from cluster.keyspace.glob import compile_glob
 from cluster.keyspace.reclaim import RECLAIMER
+from cluster.keyspace.slot_scan import SLOT_SCANS
 from cluster.resp.encode import (
     EMPTY_ARRAY,
     MINUS_ONE,
@@ -311,7 +312,10 @@ def parse_cursor(text: bytes) -> int:
 
 @command("scan")
 def scan(client: Session, argv: list[bytes]) -> bytes:
-    """The cursor is the first slot not yet walked: a key that is there throughout is in a slot that is walked."""
+    """The cursor is the first slot not yet walked: a key that is there throughout is in a slot that is walked.
+
+    Slots of many keys are walked in pieces (keyspace.slot_scan).
+    """
     cursor = parse_cursor(argv[1])
     count, pattern, wanted_type = 10, None, None
     words = iter(argv[2:])
@@ -330,13 +334,7 @@ def scan(client: Session, argv: list[bytes]) -> bytes:
         else:
             raise CommandError(errors.SYNTAX)
     db = client.db
-    found: list[bytes] = []
-    slot = cursor
-    slots = db.slots
-    while slot < SLOT_COUNT and len(found) < count:
-        if slots[slot]:
-            found.extend(slots[slot])
-        slot += 1
+    cursor, found = SLOT_SCANS.walk(db.slots, cursor, count, clock.monotonic_ms())
     if pattern is not None and pattern != b"*":
         found = list(filter(compile_glob(pattern), found))
     visible = []
@@ -349,7 +347,7 @@ def scan(client: Session, argv: list[bytes]) -> bytes:
         value = db.glance(key, key_slot(key))
         if value is not None and values.type_name(value) == wanted_type:
             visible.append(key)
-    return array([bulk(b"%d" % (slot if slot < SLOT_COUNT else 0)), bulk_array(visible) if visible else EMPTY_ARRAY])
+    return array([bulk(b"%d" % cursor), bulk_array(visible) if visible else EMPTY_ARRAY])
 
 
 @command("dbsize")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.keyspace.effects import FileOnly
@@ -409,7 +410,8 @@ class Database:
         attempts = 0
         while occupied:
             slot = rng.choice(occupied)
-            key = rng.choice(list(self.slots[slot]))
+            held = self.slots[slot]
+            key = next(islice(held, int(rng.random() * len(held)), None))
             if key not in self.expires or not self._hide_if_expired(key, slot):
                 return key
             if not self.slots[slot]:

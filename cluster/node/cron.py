@@ -13,6 +13,7 @@ import trio
 from cluster import clock
 from cluster.keyspace.expiry import expire_due
 from cluster.keyspace.reclaim import RECLAIMER
+from cluster.keyspace.slot_scan import SLOT_SCANS
 
 if TYPE_CHECKING:
     from cluster.node.server import Server
@@ -52,6 +53,7 @@ class Cron:
             (1000, server.collector.tick),
             (1000, server.client_limit.note_all),
             (1000, lambda: server.migrate_connections.close_idle(clock.monotonic_ms())),
+            (1000, lambda: SLOT_SCANS.forget_idle(clock.monotonic_ms())),
             (1000, server.refresh_plain),
         ]
         self._due_ms = [0] * len(self._jobs)
@@ -134,7 +136,8 @@ class Cron:
             if client.replica is not None or client.is_master_link:
                 continue
             client.large_value_bytes //= 2
-            if seconds and client.parked is None and now_ms - client.last_active_ms > seconds * 1000:
+            waits = client.parked is not None or client.subscriptions is not None or client.is_monitor
+            if seconds and not waits and now_ms - client.last_active_ms > seconds * 1000:
                 server.log.verbose("Closing idle client")
                 server.reactor.disconnect(client)
             elif client.unsent_bytes and server.exceeds_output_limit(client, now_ms):

@@ -93,9 +93,10 @@ def test_cursors_are_read_as_strtoul_reads_them(client: BenchClient, cursor: str
     assert answer == (b"*2\r\n$1\r\n0\r\n*0\r\n" if is_valid else b"-ERR invalid cursor\r\n")
 
 
-def test_a_cursor_beyond_the_end_ends_the_iteration(client: BenchClient) -> None:
-    client.ask("SET", "k", "v")
-    assert client.ask("SCAN", 16384) == b"*2\r\n$1\r\n0\r\n*0\r\n"
+def test_a_cursor_that_nobody_was_given_goes_on_from_its_slot(client: BenchClient) -> None:
+    client.ask("SET", "k", "v")  # In slot 7629.
+    assert client.ask("SCAN", 16384 + 7629) == client.ask("SCAN", 7629)
+    assert client.ask("SCAN", 16384 + 7630) == b"*2\r\n$1\r\n0\r\n*0\r\n"
 
 
 # Expiry ---------------------------------------------------------------------------------------------------------
