@@ -96,6 +96,7 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         # No task of the loop: a second Ctrl-C must be heard also while the loop stands still to save.
         signal.signal(number, lambda number, _frame: server.stopping.signal(signal.Signals(number).name))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # A node outlives the terminal it was started from.
     if settings.crash_log_enabled:
         signal.signal(signal.SIGABRT, lambda number, frame: _crash(log, number, frame))
     import trio

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -313,6 +314,14 @@ def test_a_signal_can_be_taken_back_before_it_is_obeyed(node: OurNode) -> None:
         client.call("DEBUG", "PAUSE-CRON", 0)
         assert "Shutdown manually aborted." in node.log_text()
         assert str(client.ask("SHUTDOWN", "ABORT")) == "ERR No shutdown in progress."
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGPIPE])
+def test_the_terminal_may_go_away(node: OurNode, number: int) -> None:
+    node.signal(number)
+    with pytest.raises(subprocess.TimeoutExpired):
+        node.wait_exit(timeout=0.3)
+    assert node.call("PING") == b"PONG"
 
 
 def test_a_second_interrupt_ends_the_last_save(node: OurNode) -> None:

@@ -103,15 +103,19 @@ def test_and_stay_while_they_must(bench: ServerBench, obstacle: str) -> None:
 
 
 def test_idle_clients_go_after_the_timeout_unless_they_wait(bench: ServerBench) -> None:
-    idle, waiting, busy = bench.connect(), bench.connect(), bench.connect()
-    for client in (idle, waiting, busy):
+    idle, waiting, busy, subscriber, watcher = clients = [bench.connect() for _ in range(5)]
+    for client in clients:
         assert client.ask("PING") == b"+PONG\r\n"
     waiting.ask("WAIT", "1", "0")
+    subscriber.ask("SUBSCRIBE", "channel")
+    watcher.ask("MONITOR")
     bench.server.settings.timeout = 10
     now_ms = clock.monotonic_ms()
-    idle.session.last_active_ms = waiting.session.last_active_ms = now_ms - 11_000
+    for client in clients:
+        client.session.last_active_ms = now_ms - 11_000
     busy.session.last_active_ms = now_ms - 9_000
     Cron(bench.server).run_due(now_ms)
-    for client in (idle, waiting, busy):
+    for client in clients:
         client.read()
-    assert (idle.closed, waiting.closed, busy.closed) == (True, False, False)
+    assert [client.closed for client in clients] == [True, False, False, False, False]
+    assert idle.closed
