@@ -4,7 +4,9 @@ Role        One class for both of Redis's encodings: a small set of integers ("i
             set ("hashtable") a mapping whose values mean nothing; the change is one-way, at the first member that is
             no integer or beyond set-max-intset-entries.
 Invariants  The array's items are 2, 4 or 8 bytes wide as the widest member so far asked for, as in Redis, which shows
-            in DUMP. A hashtable of up to SMALL_MEMBERS members is a dict, a bigger one may be a ScanTable.
+            in DUMP. A hashtable of up to SMALL_MEMBERS members is a dict, a bigger one may be a ScanTable. An array
+            that was loaded with more members than an intset may have stays one until the set is changed or scanned,
+            and is a hashtable to all who ask.
 Spec        t_set.c (setTypeAdd), intset.c, debug.c (xorObjectDigest).
 """
 
@@ -40,7 +42,7 @@ _NOBODY: Final[dict[bytes, None]] = {}
 class SetValue:
     """A set. Whoever removes its last member removes the key."""
 
-    __slots__ = ("integers", "members")
+    __slots__ = ("has_outgrown", "integers", "members")
 
     type_name: ClassVar[bytes] = b"set"
 
@@ -49,6 +51,16 @@ class SetValue:
         """The members of an intset in ascending order; None for a hashtable."""
         self.members: Members[None] = _NOBODY
         """The members of a hashtable."""
+        self.has_outgrown = False
+        """The integers are more than an intset may hold."""
+
+    @classmethod
+    def of_integers(cls, integers: array[int], most_integers: int) -> SetValue:
+        """A set of these integers, in ascending order, which become its own."""
+        value = cls()
+        value.integers = integers
+        value.has_outgrown = len(integers) > most_integers
+        return value
 
     @classmethod
     def of(cls, members: Collection[bytes], most_integers: int) -> SetValue:
@@ -74,7 +86,7 @@ class SetValue:
         integers = self.integers
         if integers is not None:
             number = parse_int64(member)
-            if number is not None:
+            if number is not None and not self.has_outgrown:
                 return self._add_integer(integers, number, most_integers)
             self.expand()
         members = self.members
@@ -111,9 +123,12 @@ class SetValue:
         else:
             self.members = dict.fromkeys(texts)
         self.integers = None
+        self.has_outgrown = False
 
     def remove(self, member: bytes) -> bool:
         """Take a member out; False when it is not there."""
+        if self.has_outgrown:
+            self.expand()
         integers = self.integers
         if integers is None:
             members = self.members
@@ -155,6 +170,8 @@ class SetValue:
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, None]]]:
         """A step of SSCAN: the next cursor, some members."""
+        if self.has_outgrown:
+            self.expand()
         if self.integers is None:
             return scan(self.members, cursor, count)
         return 0, [(member, None) for member in self]
@@ -194,7 +211,7 @@ class SetValue:
     # As any value: see CollectionValue ----------------------------------------------------------------------
 
     def encoding(self) -> bytes:
-        return b"hashtable" if self.integers is None else b"intset"
+        return b"hashtable" if self.integers is None or self.has_outgrown else b"intset"
 
     def free_effort(self) -> int:
         return len(self) if self.integers is None else 1
@@ -202,6 +219,7 @@ class SetValue:
     def copy(self) -> SetValue:
         other = SetValue()
         other.integers = None if self.integers is None else self.integers[:]
+        other.has_outgrown = self.has_outgrown
         if self.integers is None:
             other.members = self.members.copy()
         return other

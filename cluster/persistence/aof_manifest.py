@@ -66,7 +66,8 @@ class AofFile:
     def format(self) -> bytes:
         """The line, with its end."""
         name = os.fsencode(self.name)
-        shown = quote(name) if needs_quotes(name) else name
+        # Redis forgets the apostrophe, and then does not start on what it wrote.
+        shown = quote(name) if needs_quotes(name) or b"'" in name else name
         return b"file %b seq %d type %b\n" % (shown, self.number, self.kind.value.encode())
 
 

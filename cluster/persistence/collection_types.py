@@ -6,6 +6,7 @@ registers its types with its own settings when it is made.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from typing import Final
 
@@ -31,7 +32,15 @@ def _encode_hash(value: HashValue, compress_up_to: int) -> tuple[int, Iterable[b
 def _encode_set(value: SetValue, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
     if value.integers is None:
         return set_layout(value.members, compress_up_to)
+    if value.has_outgrown:
+        return set_layout(list(value), compress_up_to)
     return intset_array_layout(value.integers, compress_up_to)
+
+
+def _set_of(members: list[bytes] | array[int], settings: Settings) -> SetValue:
+    if isinstance(members, array):
+        return SetValue.of_integers(members, settings.set_max_intset_entries)
+    return SetValue.of(members, settings.set_max_intset_entries)
 
 
 def _encode_sorted_set(value: SortedSetValue, compress_up_to: int) -> tuple[int, Iterable[bytes]]:
@@ -51,10 +60,10 @@ def register_collections(settings: Settings) -> None:
     register_encoder(HashValue, _encode_hash)
     register_factory(ValueKind.HASH, lambda fields: HashValue.of(fields, settings))
     register_encoder(SetValue, _encode_set)
-    register_factory(ValueKind.SET, lambda members: SetValue.of(members, settings.set_max_intset_entries))
+    register_factory(ValueKind.SET, lambda members: _set_of(members, settings))
     register_encoder(SortedSetValue, _encode_sorted_set)
     register_factory(ValueKind.ZSET, lambda scores: SortedSetValue.of(scores, settings))
     register_encoder(ListValue, lambda value, compress_up_to: _encode_list(value, compress_up_to, settings))
-    register_factory(ValueKind.LIST, ListValue.of)
+    register_factory(ValueKind.LIST, lambda elements: elements)
     register_encoder(StreamValue, stream_layout)
     register_factory(ValueKind.STREAM, lambda stream: stream)

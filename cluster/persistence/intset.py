@@ -8,6 +8,7 @@ Invariants  :func:`decode` accepts exactly what Redis's deep check accepts, else
 from __future__ import annotations
 
 import itertools
+import operator
 import struct
 import sys
 from array import array
@@ -20,16 +21,19 @@ _HEADER: Final = struct.Struct("<II")
 _FORMATS: Final = {2: "h", 4: "i", 8: "q"}
 
 
-def decode(data: bytes) -> tuple[int, ...]:
-    """The members in ascending order; never none."""
+def decode(data: bytes) -> array[int]:
+    """The members in ascending order, as wide as they are stored; never none."""
     if len(data) < _HEADER.size:
         raise RdbError("intset: no header")
     width, count = _HEADER.unpack_from(data)
     form = _FORMATS.get(width)
     if form is None or count == 0 or _HEADER.size + width * count != len(data):
         raise RdbError("intset: header and size disagree")
-    members: tuple[int, ...] = struct.unpack_from(f"<{count}{form}", data, _HEADER.size)
-    if any(later <= earlier for earlier, later in itertools.pairwise(members)):
+    members = array(form)
+    members.frombytes(memoryview(data)[_HEADER.size :])
+    if sys.byteorder == "big":
+        members.byteswap()
+    if not all(map(operator.lt, members, itertools.islice(members, 1, None))):
         raise DeepDamage("intset: members out of order", data)
     return members
 

@@ -3,14 +3,15 @@
 Layout      Little-endian total size (4 bytes) and count (2 bytes, 65535: count them), entries, 0xFF. An entry is its
             encoding, its data, and the length of both written backwards in groups of seven bits. Redis: listpack.c.
 Invariants  :func:`decode` accepts what Redis's deep check accepts, else raises RdbError (DeepDamage where Redis's other
-            check sees nothing); it copies nothing but the entries. :func:`encode` writes the same bytes as Redis does
-            for the same entries.
+            check sees nothing); it copies nothing but the entries, and integers of up to 13 bits share their texts.
+            :func:`encode` writes the same bytes as Redis does for the same entries.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from cluster.errors import DeepDamage, RdbError
@@ -21,10 +22,20 @@ _COUNT_UNKNOWN: Final = 0xFFFF
 _INT64_TEXT_MAX_BYTES: Final = 20
 # Bytes of data for the encodings 0xF1 … 0xF4: signed integers.
 _INTEGER_WIDTHS: Final = {0xF1: 2, 0xF2: 3, 0xF3: 4, 0xF4: 8}
+PORTION: Final = 1024
+_TEXTS_7: Final = [b"%d" % number for number in range(0x80)]
+_TEXTS_13: Final[dict[int, bytes]] = {}
+"""The texts of those integers of 13 bits that have been read; 8192 at most."""
 
 
 def decode(data: bytes) -> list[bytes]:
     """The entries, integers as their text."""
+    parts = list(portions(data))
+    return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
+
+
+def portions(data: bytes) -> Iterator[list[bytes]]:
+    """The same, up to PORTION entries at a time; damage may show after some of them."""
     size = len(data)
     if size < _HEADER.size + 1:
         raise RdbError("listpack: no header")
@@ -32,19 +43,23 @@ def decode(data: bytes) -> list[bytes]:
     if total != size or data[-1] != _END:
         raise RdbError("listpack: header and size disagree")
     last = size - 1
+    given_out = 0
     entries: list[bytes] = []
     position = _HEADER.size
     try:
         while (first := data[position]) != _END:
             if first < 0x80:
-                entry = b"%d" % first
+                entry = _TEXTS_7[first]
                 end = position + 1
             elif first < 0xC0:
                 end = position + 1 + (first & 0x3F)
                 entry = data[position + 1 : end]
             elif first < 0xE0:
                 number = (first & 0x1F) << 8 | data[position + 1]
-                entry = b"%d" % (number - 0x2000 if number >= 0x1000 else number)
+                shared = _TEXTS_13.get(number)
+                if shared is None:
+                    shared = _TEXTS_13[number] = b"%d" % (number - 0x2000 if number >= 0x1000 else number)
+                entry = shared
                 end = position + 2
             elif first < 0xF0:
                 end = position + 2 + ((first & 0x0F) << 8 | data[position + 1])
@@ -67,13 +82,18 @@ def decode(data: bytes) -> list[bytes]:
                 raise DeepDamage("listpack: entry leaves the buffer or its two lengths disagree", data)
             entries.append(entry)
             position = following
+            if len(entries) == PORTION:
+                given_out += PORTION
+                yield entries
+                entries = []
     except (IndexError, KeyError):
         raise DeepDamage("listpack: unknown encoding", data) from None
     if position != last:
         raise DeepDamage("listpack: ends early", data)
-    if count not in (_COUNT_UNKNOWN, len(entries)):
+    if count not in (_COUNT_UNKNOWN, given_out + len(entries)):
         raise DeepDamage("listpack: wrong count", data)
-    return entries
+    if entries:
+        yield entries
 
 
 def encode(entries: Iterable[bytes]) -> bytes:

@@ -3,7 +3,8 @@
 Role        ``DECODERS`` maps a type code to its kind of value and the function that reads it; ``FACTORIES`` maps a
             kind to the function that makes the keyspace's value of the plain data. A data type enters the reader by
             one call of :func:`register_factory`; its layouts are all here already.
-Plain data  string: bytes. list: list[bytes]. set: list[bytes], no duplicates. hash: dict[bytes, bytes].
+Plain data  string: bytes. list: :class:`ListValue`, as it is stored, so that a long one is packed while it is read.
+            set: list[bytes], no duplicates, or an array of integers in ascending order. hash: dict[bytes, bytes].
             sorted set: dict[bytes, float], no NaN. stream: :class:`StreamValue`, as it is stored.
 Invariants  Every layout is checked to the depth of Redis's ``sanitize-dump-payload yes``, so nothing loaded can be
             inconsistent. Damage raises RdbError with Redis's words, an incomplete buffer ShortRead, nothing else
@@ -14,10 +15,12 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from cluster.errors import DeepDamage, RdbError
+from cluster.keyspace.lists import ListValue
 from cluster.persistence import intset, listpack, stream_layout, ziplist, zipmap
 from cluster.persistence.rdb_cursor import Cursor, parse_double
 from cluster.persistence.rdb_format import RdbType, module_type_name, type_name
@@ -42,6 +45,8 @@ PACKED_NODE: Final = 2
 PLAIN_NODE: Final = 1
 
 _Unpack = Callable[[bytes], list[bytes]]
+_Portions = Callable[[bytes], Iterator[list[bytes]]]
+_LIST_PORTION: Final = 256
 
 
 # Strings and lists --------------------------------------------------------------------------------------------
@@ -58,8 +63,14 @@ def _count(cursor: Cursor) -> int:
     return count
 
 
-def _read_list(cursor: Cursor) -> list[bytes]:
-    return [cursor.string() for _ in range(_count(cursor))]
+def _read_list(cursor: Cursor) -> ListValue:
+    elements = ListValue()
+    left = _count(cursor)
+    while left > 0:
+        portion = min(left, _LIST_PORTION)
+        elements.push_right([cursor.string() for _ in range(portion)])
+        left -= portion
+    return elements
 
 
 def _unpacked(cursor: Cursor, unpack: _Unpack, complaint: str) -> list[bytes]:
@@ -71,38 +82,49 @@ def _unpacked(cursor: Cursor, unpack: _Unpack, complaint: str) -> list[bytes]:
         raise cursor.error(complaint) from damage
 
 
-def _read_list_ziplist(cursor: Cursor) -> list[bytes]:
-    entries = _unpacked(cursor, ziplist.decode, "List ziplist integrity check failed.")
-    if not entries:
+def _append(elements: ListValue, cursor: Cursor, portions: _Portions, complaint: str) -> None:
+    """Put the entries of a structure that is stored as one string behind what there is."""
+    blob = cursor.string()
+    try:
+        for portion in portions(blob):
+            elements.push_right(portion)
+    except RdbError as damage:
+        raise cursor.error(complaint) from damage
+
+
+def _not_empty(elements: ListValue) -> ListValue:
+    if not len(elements):
         raise EmptyValue
-    return entries
+    return elements
 
 
-def _read_quicklist(cursor: Cursor) -> list[bytes]:
-    entries: list[bytes] = []
+def _read_list_ziplist(cursor: Cursor) -> ListValue:
+    elements = ListValue()
+    _append(elements, cursor, ziplist.portions, "List ziplist integrity check failed.")
+    return _not_empty(elements)
+
+
+def _read_quicklist(cursor: Cursor) -> ListValue:
+    elements = ListValue()
     for _ in range(_count(cursor)):
-        entries += _unpacked(cursor, ziplist.decode, "Ziplist integrity check failed.")
-    if not entries:
-        raise EmptyValue
-    return entries
+        _append(elements, cursor, ziplist.portions, "Ziplist integrity check failed.")
+    return _not_empty(elements)
 
 
-def _read_quicklist_2(cursor: Cursor) -> list[bytes]:
-    entries: list[bytes] = []
+def _read_quicklist_2(cursor: Cursor) -> ListValue:
+    elements = ListValue()
     for _ in range(_count(cursor)):
         container = cursor.length()
         if container == PLAIN_NODE:
             entry = cursor.string()
             if not entry:
                 raise cursor.error("Quicklist integrity check failed.")
-            entries.append(entry)
+            elements.push_right([entry])
         elif container == PACKED_NODE:
-            entries += _unpacked(cursor, listpack.decode, "Listpack integrity check failed.")
+            _append(elements, cursor, listpack.portions, "Listpack integrity check failed.")
         else:
             raise cursor.error("Quicklist integrity check failed.")
-    if not entries:
-        raise EmptyValue
-    return entries
+    return _not_empty(elements)
 
 
 # Sets ---------------------------------------------------------------------------------------------------------
@@ -118,10 +140,10 @@ def _read_set(cursor: Cursor) -> list[bytes]:
     return _distinct([cursor.string() for _ in range(_count(cursor))], cursor)
 
 
-def _read_set_intset(cursor: Cursor) -> list[bytes]:
+def _read_set_intset(cursor: Cursor) -> array[int]:
     blob = cursor.string()
     try:
-        return [b"%d" % member for member in intset.decode(blob)]
+        return intset.decode(blob)
     except RdbError as damage:
         raise cursor.error("Intset integrity check failed.") from damage
 
@@ -203,7 +225,13 @@ def _read_zset_2(cursor: Cursor) -> dict[bytes, float]:
 
 
 def _scored_pairs(cursor: Cursor, unpack: _Unpack, complaint: str) -> dict[bytes, float]:
-    scores = {member: parse_double(text, cursor) for member, text in _pairs(cursor, unpack, complaint).items()}
+    entries = _unpacked(cursor, unpack, complaint)
+    if not entries:
+        raise EmptyValue
+    items = iter(entries)
+    scores = {member: parse_double(text, cursor) for member, text in zip(items, items, strict=False)}
+    if len(scores) * 2 != len(entries):
+        raise cursor.error(complaint)
     if any(map(math.isnan, scores.values())):
         raise cursor.error("Zset with NAN score detected")
     return scores

@@ -10,6 +10,8 @@ Invariants  :func:`decode` accepts what Redis's deep check accepts, else raises 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from cluster.errors import RdbError
@@ -19,10 +21,17 @@ _END: Final = 0xFF
 _BIG_PREVIOUS: Final = 0xFE
 _COUNT_UNKNOWN: Final = 0xFFFF
 _INTEGER_WIDTHS: Final = {0xC0: 2, 0xD0: 4, 0xE0: 8, 0xF0: 3, 0xFE: 1}
+PORTION: Final = 1024
 
 
 def decode(data: bytes) -> list[bytes]:
     """The entries, integers as their text."""
+    parts = list(portions(data))
+    return parts[0] if len(parts) == 1 else list(chain.from_iterable(parts))
+
+
+def portions(data: bytes) -> Iterator[list[bytes]]:
+    """The same, up to PORTION entries at a time; damage may show after some of them."""
     size = len(data)
     if size < _HEADER.size + 1:
         raise RdbError("ziplist: no header")
@@ -30,6 +39,7 @@ def decode(data: bytes) -> list[bytes]:
     last = size - 1
     if total != size or data[last] != _END or tail > last:
         raise RdbError("ziplist: header and size disagree")
+    given_out = 0
     entries: list[bytes] = []
     position = _HEADER.size
     previous_size = 0
@@ -51,13 +61,18 @@ def decode(data: bytes) -> list[bytes]:
             entries.append(entry)
             previous_size = position - start
             previous_start = start
+            if len(entries) == PORTION:
+                given_out += PORTION
+                yield entries
+                entries = []
     except (IndexError, KeyError):
         raise RdbError("ziplist: unknown encoding") from None
     if position != last or previous_start not in (None, tail):
         raise RdbError("ziplist: ends early, or its last entry is elsewhere")
-    if count not in (_COUNT_UNKNOWN, len(entries)):
+    if count not in (_COUNT_UNKNOWN, given_out + len(entries)):
         raise RdbError("ziplist: wrong count")
-    return entries
+    if entries:
+        yield entries
 
 
 def _decode_entry(data: bytes, position: int) -> tuple[bytes, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from array import array
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +103,42 @@ def test_memory_grows_with_what_is_held() -> None:
     small = SetValue.of([b"1", b"2"], MOST).memory_bytes(5)
     big = SetValue.of([b"x" * 50 + b"%d" % n for n in range(5000)], MOST)
     assert 0 < small < 500 < 5000 * 80 < big.memory_bytes(5) < 5000 * 300
+
+
+FEW = 4
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 2000])
+def test_integers_that_were_loaded_as_an_array(count: int) -> None:
+    """More of them than an intset may hold are a hashtable to all who ask, and become one when they are changed."""
+
+    def loaded() -> SetValue:
+        return SetValue.of_integers(array("h", range(count)), FEW)
+
+    expected = {b"%d" % number for number in range(count)}
+    encoding = b"intset" if count <= FEW else b"hashtable"
+    value = loaded()
+    assert (set(value), len(value), value.encoding()) == (expected, count, encoding)
+    assert b"2" in value
+    assert b"x" not in value
+    assert b"%d" % count not in value
+    assert value.copy().encoding() == encoding
+
+    assert not value.add(b"1", FEW)
+    assert value.add(b"x", FEW)
+    assert set(value) == expected | {b"x"}
+    assert value.encoding() == b"hashtable"
+
+    value = loaded()
+    assert value.remove(b"1")
+    assert not value.remove(b"1")
+    assert set(value) == expected - {b"1"}
+    assert value.encoding() == encoding
+
+    value = loaded()
+    cursor, seen = value.scan(0, 10)
+    while cursor:
+        cursor, more = value.scan(cursor, 10)
+        assert len(more) < 200 or count < 200
+        seen += more
+    assert {member for member, _nothing in seen} == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from cluster.errors import RdbError
+from cluster.keyspace.lists import ListValue
 from cluster.persistence import rdb_values
 from cluster.persistence.crc64 import crc64
 from cluster.persistence.rdb_reader import LoadPolicy, Progress, RdbParser, RdbSink
@@ -43,6 +45,15 @@ class Collector(RdbSink):
 
     def log(self, level: str, text: str) -> None:
         self.lines.append((level, text))
+
+
+def shown(plain: Any) -> Any:
+    """Plain data of the reader in a form that can be compared: lists and arrays as lists of texts."""
+    if isinstance(plain, ListValue):
+        return list(plain)
+    if isinstance(plain, array):
+        return [b"%d" % number for number in plain]
+    return plain
 
 
 def parse(data: bytes, policy: LoadPolicy | None = None) -> tuple[Collector, RdbParser]:

@@ -30,6 +30,12 @@ def test_what_is_written_is_read_back(manifest: Manifest) -> None:
     assert parse_manifest(manifest.format()) == manifest
 
 
+def test_an_apostrophe_is_quoted() -> None:
+    manifest = Manifest(incrs=(AofFile("it's", 1, FileKind.INCR),), incr_number=1)
+    assert manifest.format() == b'file "it\'s" seq 1 type i\n'
+    assert parse_manifest(manifest.format()) == manifest
+
+
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda noise: FIRST[:40] + noise + FIRST[40:]))
 def test_any_bytes_give_a_manifest_or_a_reason(text: bytes) -> None:
     try:

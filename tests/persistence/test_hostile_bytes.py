@@ -2,8 +2,9 @@
 
 Other modules try each layout by itself; here whole files go through to the values of the keyspace, and what an attempt
 allocates is measured. The bound is ten times the input, next to a constant, for whatever the bytes claim: a length, a
-count, a size before compression. Sound collections of tiny elements take more, because each element becomes an object;
-for those the bound is a number of bytes per element. (Compressed bytes are measured by what they unpack to, which LZF
+count, a size before compression; and for strings, streams, lists and intsets however small their elements are. Sound
+hashes, sorted sets and other sets of tiny elements take more, because each element becomes an object; for those the
+bound is a number of bytes per element. (Compressed bytes are measured by what they unpack to, which LZF
 itself limits.)
 Memory is that which tracemalloc sees, in bytes.
 """
@@ -156,15 +157,36 @@ def test_long_nonsense_for_the_compact_layouts(
 
 NUMBERS = [stored(b"%d" % number) for number in range(20_000)]
 SMALL = [b"%d" % (1000 + number % 3000) for number in range(20_000)]
+LETTERS = [bytes((97 + number % 26, 97 + number // 26 % 26)) for number in range(20_000)]
 DENSE = {
-    RdbType.SET_INTSET: stored(intset.encode(range(-10_000, 10_000))),
-    RdbType.LIST_QUICKLIST_2: b"\x01\x02" + stored(listpack.encode(SMALL)),
-    RdbType.LIST_ZIPLIST: stored(compact_samples.ziplist([int(text) for text in SMALL])),
-    RdbType.LIST: encode_length(20_000) + b"".join(NUMBERS),
     RdbType.SET: encode_length(20_000) + b"".join(NUMBERS),
     RdbType.HASH: encode_length(10_000) + b"".join(NUMBERS),
     RdbType.ZSET_2: encode_length(10_000) + b"".join(number + bytes(8) for number in NUMBERS[:10_000]),
 }
+
+
+PACKED = {
+    "intset": (RdbType.SET_INTSET, stored(intset.encode(range(-10_000, 10_000)))),
+    "list": (RdbType.LIST, encode_length(20_000) + b"".join(NUMBERS)),
+    "ziplist": (RdbType.LIST_ZIPLIST, stored(compact_samples.ziplist([int(text) for text in SMALL]))),
+    **{
+        f"listpack {name}": (RdbType.LIST_QUICKLIST_2, b"\x01\x02" + stored(listpack.encode(texts)))
+        for name, texts in (
+            ("digits", [b"%d" % (number % 100) for number in range(20_000)]),
+            ("13 bits", SMALL),
+            ("16 bits", [b"%d" % (10_000 + number) for number in range(20_000)]),
+            ("letters", LETTERS),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_lists_and_intsets_of_tiny_elements_are_packed_as_they_come(name: str) -> None:
+    code, body = PACKED[name]
+    data = payload(bytes((code,)) + body)
+    restore(data, check_crc=False)  # The texts of small integers, which all share, are there from now on.
+    assert attempt(lambda: restore(data, check_crc=False), len(data))
 
 
 @pytest.mark.parametrize("code", DENSE)

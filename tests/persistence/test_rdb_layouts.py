@@ -19,7 +19,7 @@ from cluster.persistence.rdb_layouts import Layout
 from cluster.persistence.rdb_values import read_plain
 from cluster.persistence.rdb_writer import NO_LIMIT
 from cluster.persistence.stream_layout import node_listpack, stream_layout
-from tests.persistence.rdb_samples import integer_texts
+from tests.persistence.rdb_samples import integer_texts, shown
 from tests.support.streams import described, group_of, stream_of
 
 limits = st.sampled_from([0, NO_LIMIT])
@@ -39,7 +39,7 @@ def read(layout: Layout) -> tuple[int, Any]:
     cursor = Cursor(data)
     _kind, plain = read_plain(code, cursor)
     assert cursor.position == len(data)
-    return code, plain
+    return code, shown(plain)
 
 
 @given(st.lists(elements, min_size=1, max_size=40), limits, st.sampled_from([64, 8192]), st.none() | st.integers(1, 3))

@@ -20,7 +20,7 @@ from cluster.persistence.rdb_cursor import Cursor, ShortRead
 from cluster.persistence.rdb_format import RdbType, encode_length, encode_string
 from cluster.persistence.rdb_values import EmptyValue, ValueKind, read_plain, read_value
 from tests.persistence.compact_samples import stored, stream, stream_node, ziplist, zipmap
-from tests.persistence.rdb_samples import every_kind_loadable, mutations, parse, parse_error, rdb
+from tests.persistence.rdb_samples import every_kind_loadable, mutations, parse, parse_error, rdb, shown
 from tests.support.streams import described, pair
 
 
@@ -186,7 +186,7 @@ def loadable() -> Iterator[None]:
 def test_layouts(code: RdbType, data: bytes, value_kind: ValueKind, expected: Any) -> None:
     cursor = Cursor(data)
     kind, plain = read_plain(code, cursor)
-    assert (kind, described(plain) if isinstance(plain, StreamValue) else plain) == (value_kind, expected)
+    assert (kind, described(plain) if isinstance(plain, StreamValue) else shown(plain)) == (value_kind, expected)
     assert cursor.position == len(data)
 
 
