@@ -129,7 +129,7 @@ def _report_damage(client: Session, damage: RdbError) -> None:
     """What is wrong with a payload, for the log.
 
     Where the settings say that payloads are to be trusted Redis would have taken one whose inside is damaged, and ended
-    by a failed assertion, at once or when somebody used the key: whoever watches logs for that finds it here, too.
+    by a failed assertion, at once or when somebody used the key. Here it is refused like any other, and warned of.
     """
     log = client.server.log
     if damage.__cause__ is not None:
@@ -137,10 +137,7 @@ def _report_damage(client: Session, damage: RdbError) -> None:
     inside = damage_inside(damage)
     if inside is None or not _trusts_payloads(client):
         return
-    log.warning("=== ASSERTION FAILED ===")
-    log.warning(
-        "==> A payload that is to be trusted (sanitize-dump-payload) is sound. This one is not, and is refused:"
-    )
+    log.warning("A payload that is to be trusted (sanitize-dump-payload) is damaged inside, and is refused:")
     log.warning(f"{inside} dump (hexdump of {len(inside.structure)} bytes):")
     shown = inside.structure[:SHOWN_DAMAGE_BYTES]
     for start in range(0, len(shown), 32):

@@ -14,6 +14,8 @@ from typing import Final
 
 from hiredis import pack_command
 
+from cluster.resp.scanner import IS_COMPILED
+
 OK: Final = b"+OK\r\n"
 PONG: Final = b"+PONG\r\n"
 QUEUED: Final = b"+QUEUED\r\n"
@@ -68,16 +70,29 @@ def bulk_array(values: Iterable[bytes]) -> bytes:
         packed: bytes = pack_command(tuple(elements))
         return packed
     # Joining lets C do the work per element: half of what hiredis takes, a quarter if all are of one length.
-    sizes = list(map(len, elements))
-    size = sizes[0]
-    if sizes.count(size) == count:
+    size = len(elements[0])
+    if _all_have_length(elements, size):
         return b"*%d\r\n$%d\r\n%b\r\n" % (count, size, (b"\r\n$%d\r\n" % size).join(elements))
-    if max(sizes) >= len(_BULK_HEADS):
-        return b"*%d\r\n%b" % (count, b"".join(map(bulk, elements)))
     parts: list[bytes] = [b"\r\n"] * (3 * count)
-    parts[::3] = map(_BULK_HEADS.__getitem__, sizes)
-    parts[1::3] = elements
+    try:
+        if IS_COMPILED:
+            index = 0
+            for element in elements:
+                parts[index] = _BULK_HEADS[len(element)]
+                parts[index + 1] = element
+                index += 3
+        else:
+            parts[::3] = map(_BULK_HEADS.__getitem__, map(len, elements))
+            parts[1::3] = elements
+    except IndexError:  # One is longer than the table.
+        return b"*%d\r\n%b" % (count, b"".join(map(bulk, elements)))
     return b"*%d\r\n%b" % (count, b"".join(parts))
+
+
+def _all_have_length(elements: list[bytes], size: int) -> bool:
+    if IS_COMPILED:  # A loop costs a tenth of what it costs interpreted, and less than calling ``len`` for each.
+        return all(len(element) == size for element in elements)
+    return list(map(len, elements)).count(size) == len(elements)
 
 
 def format_double(value: float) -> bytes:
