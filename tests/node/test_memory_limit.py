@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 
 import pytest
@@ -79,6 +80,24 @@ def test_deleting_keys_lowers_used_memory() -> None:
         assert full - before > 5_000_000
         client.ask("FLUSHALL")
         assert used(bench) - before < 500_000
+
+
+def test_freed_blocks_that_glibc_keeps_are_not_in_use() -> None:
+    allocator = Allocator()
+    if not allocator.is_exact or allocator._cache is None:
+        pytest.skip("another C library")
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    before = allocator.used_bytes()
+    blocks = [libc.malloc(size) for size in range(600, 1033, 16) for _ in range(10)]
+    assert allocator.used_bytes() - before > 200_000
+    for block in blocks:
+        libc.free(block)
+    kept = allocator._cache.bytes()
+    del blocks
+    assert kept > 100_000
+    assert allocator.used_bytes() - before < 20_000
 
 
 # Refusing and evicting ------------------------------------------------------------------------------------------------
