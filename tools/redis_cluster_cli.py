@@ -1,6 +1,6 @@
 """``redis-cluster-cli``: make, check, reshard and repair a Redis cluster from the command line.
 
-Role        Reads the arguments, calls ``cluster.admin``, prints what goes wrong, returns the exit status.
+Role        Reads the arguments, calls ``cluster.admin.commands``, prints what goes wrong, returns the exit status.
 Invariants  Exit status 0 only on success, 1 otherwise, never a traceback. ``--help`` and ``--version`` import
             none of ``cluster.admin``: they answer at once.
 Runs as     ``redis-cluster-cli`` (installed), ``python -m tools.redis_cluster_cli`` and
@@ -17,20 +17,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from cluster.admin.address import Address
     from cluster.admin.connection import Credentials
     from cluster.admin.console import Console
-    from cluster.admin.context import Context
     from cluster.admin.errors import AdminError
-    from cluster.admin.slot_move import MoveOptions
-    from cluster.admin.view import ClusterView
 
 PROGRAM = "redis-cluster-cli"
 _CONTACT = "<host:port> or <host> <port>"
-_INVALID_CONTACT = (
-    "[ERR] Invalid arguments: you need to pass either a valid address (ie. 120.0.0.1:7000) or space separated IP and "
-    "port (ie. 120.0.0.1 7000)"
-)
 _WRONG_COUNT = "[ERR] Wrong number of arguments for specified --cluster sub command"
 _PASSWORD_WARNING = "Warning: Using a password with '-a' option on the command line interface may not be safe."
 
@@ -47,13 +39,12 @@ class Parser(argparse.ArgumentParser):
 
 
 class Command:
-    """One row of the table of commands."""
+    """One row of the table of commands: how it is spelt. What it does is in ``cluster.admin.commands``."""
 
     def __init__(
         self,
         synopsis: str,
         summary: str,
-        run: Callable[[Context, argparse.Namespace], bool],
         *,
         at_least: int = 1,
         at_most: int | None = None,
@@ -63,183 +54,11 @@ class Command:
     ) -> None:
         self.synopsis = synopsis
         self.summary = summary
-        self.run = run
         self.at_least = at_least
         self.at_most = at_most
         self.add_options = add_options
         self.example = example
         self.more = more
-
-
-# What the commands do
-
-
-def run_create(context: Context, arguments: argparse.Namespace) -> bool:
-    import random
-
-    from cluster.admin.create import create_cluster
-
-    if arguments.replicas < 0:
-        raise CommandLineError("[ERR] The number of replicas cannot be negative.")
-    created = create_cluster(context, arguments.words, arguments.replicas, arguments.yes, random.Random())
-    if created:
-        context.console.hint(_what_to_try(arguments.words[0]))
-    return created
-
-
-def _what_to_try(text: str) -> str:
-    from cluster.admin.address import parse_address
-
-    address = parse_address(text)
-    assert address is not None, "the cluster was made of it"
-    rows = (
-        (f"redis-cli -c -h {address.host} -p {address.port}", "talk to it; -c follows redirections"),
-        (f"{PROGRAM} info {address}", "keys, slots and replicas of every master"),
-        (f"{PROGRAM} check {address}", "is everything covered?"),
-        (f"{PROGRAM} reshard {address}", "move slots while clients write"),
-    )
-    width = max(len(command) for command, _ in rows)
-    return "\nThe cluster is ready. What to try next:\n" + "\n".join(
-        f"  {command:<{width}}   {purpose}" for command, purpose in rows
-    )
-
-
-def run_check(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.check import run_check
-
-    view = _load(context, arguments)
-    healthy = run_check(context, view, arguments.search_multiple_owners).is_healthy
-    if not healthy:
-        context.console.hint(f"\nTo repair what can be repaired: {PROGRAM} fix {view.contact.address}")
-    return healthy
-
-
-def run_info(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.overview import show_keys
-
-    show_keys(context, _load(context, arguments))
-    return True
-
-
-def run_fix(context: Context, arguments: argparse.Namespace) -> bool:
-    import random
-
-    from cluster.admin.fix import FixOptions, fix_cluster
-
-    options = FixOptions(
-        search_multiple_owners=arguments.search_multiple_owners,
-        with_unreachable_masters=arguments.fix_with_unreachable_masters,
-        move=_move_options(arguments, adopt_unserved=True),
-    )
-    return fix_cluster(context, _load(context, arguments), options, random.Random())
-
-
-def run_reshard(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.reshard import ReshardRequest, reshard
-
-    request = ReshardRequest(
-        slot_count=arguments.slots, target=arguments.to, sources=arguments.from_, accept=arguments.yes
-    )
-    options = _move_options(arguments)
-    return reshard(context, _load(context, arguments), request, options)
-
-
-def run_rebalance(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.rebalance import RebalanceOptions, parse_weights, rebalance
-
-    options = RebalanceOptions(
-        weights=parse_weights(arguments.weight or []),
-        use_empty_masters=arguments.use_empty_masters,
-        threshold_percent=arguments.threshold,
-        simulate=arguments.simulate,
-    )
-    move_options = _move_options(arguments)
-    return rebalance(context, _load(context, arguments), options, move_options)
-
-
-def run_meet(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.membership import meet
-
-    contact, *newcomers = [_address(word) for word in arguments.words]
-    return meet(context, contact, newcomers)
-
-
-def run_replicate(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.membership import replicate
-
-    return replicate(context, _address(arguments.words[0]), arguments.words[1])
-
-
-def run_add_node(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.membership import add_node
-
-    newcomer, contact = _address(arguments.words[0]), _address(arguments.words[1])
-    return add_node(context, newcomer, contact, arguments.slave or bool(arguments.master_id), arguments.master_id)
-
-
-def run_del_node(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.membership import delete_node
-
-    return delete_node(context, _address(arguments.words[0]), arguments.words[1])
-
-
-def run_set_timeout(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.overview import set_node_timeout
-    from cluster.admin.view import load_view
-
-    contact, timeout_text = _address(arguments.words[0]), arguments.words[1]
-    if not (timeout_text.isascii() and timeout_text.isdecimal()):
-        raise CommandLineError(f"[ERR] Not a number of milliseconds: {timeout_text}")
-    return set_node_timeout(context, load_view(context, contact), int(timeout_text))
-
-
-def run_doctor(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.doctor import run_doctor
-
-    return run_doctor(context, _load(context, arguments))
-
-
-def run_call(context: Context, arguments: argparse.Namespace) -> bool:
-    from cluster.admin.overview import call_everywhere
-    from cluster.admin.view import load_view
-
-    view = load_view(context, _address(arguments.words[0]))
-    only_masters, only_replicas = arguments.only_masters, arguments.only_replicas
-    return call_everywhere(
-        context,
-        view,
-        arguments.words[1:],
-        lambda node: not (only_masters and node.is_replica) and not (only_replicas and node.is_master),
-    )
-
-
-def _load(context: Context, arguments: argparse.Namespace) -> ClusterView:
-    from cluster.admin.address import parse_contact
-    from cluster.admin.view import load_view
-
-    contact = parse_contact(arguments.words)
-    if contact is None:
-        raise CommandLineError(_INVALID_CONTACT)
-    return load_view(context, contact)
-
-
-def _address(text: str) -> Address:
-    from cluster.admin.address import parse_address
-
-    address = parse_address(text)
-    if address is None:
-        raise CommandLineError(_INVALID_CONTACT)
-    return address
-
-
-def _move_options(arguments: argparse.Namespace, adopt_unserved: bool = False) -> MoveOptions:
-    from cluster.admin.slot_move import MoveOptions
-
-    if arguments.timeout < 1:
-        raise CommandLineError("[ERR] The time-out must be at least 1 millisecond.")
-    if arguments.pipeline < 1:
-        raise CommandLineError("[ERR] The pipeline must be at least 1 key.")
-    return MoveOptions(arguments.timeout, arguments.pipeline, arguments.replace, adopt_unserved)
 
 
 # The options of the commands
@@ -308,7 +127,6 @@ COMMANDS: dict[str, Command] = {
     "create": Command(
         "host1:port1 ... hostN:portN",
         "make a cluster of empty nodes",
-        run_create,
         at_least=2,
         add_options=_create_options,
         example="create --replicas 1 127.0.0.1:7000 127.0.0.1:7001 127.0.0.1:7002 127.0.0.1:7003 127.0.0.1:7004 "
@@ -319,18 +137,14 @@ COMMANDS: dict[str, Command] = {
     "check": Command(
         _CONTACT,
         "is every slot covered, do the nodes agree?",
-        run_check,
         at_most=2,
         add_options=_check_options,
         example="check 127.0.0.1:7000",
     ),
-    "info": Command(
-        _CONTACT, "keys, slots and replicas of every master", run_info, at_most=2, example="info 127.0.0.1:7000"
-    ),
+    "info": Command(_CONTACT, "keys, slots and replicas of every master", at_most=2, example="info 127.0.0.1:7000"),
     "reshard": Command(
         _CONTACT,
         "move slots between masters while clients write",
-        run_reshard,
         at_most=2,
         add_options=_reshard_options,
         example="reshard 127.0.0.1:7000 --from all --to 127.0.0.1:7001 --slots 1000 --yes",
@@ -339,7 +153,6 @@ COMMANDS: dict[str, Command] = {
     "rebalance": Command(
         _CONTACT,
         "give every master its share of the slots",
-        run_rebalance,
         at_most=2,
         add_options=_rebalance_options,
         example="rebalance 127.0.0.1:7000 --use-empty-masters",
@@ -347,7 +160,6 @@ COMMANDS: dict[str, Command] = {
     "fix": Command(
         _CONTACT,
         "close open slots, cover uncovered ones",
-        run_fix,
         at_most=2,
         add_options=_fix_options,
         example="fix 127.0.0.1:7000",
@@ -355,7 +167,6 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         _CONTACT,
         "look every node over and say what to do",
-        run_doctor,
         at_most=2,
         example="doctor 127.0.0.1:7000",
         more="Beyond check: replicas missing, behind or beside their masters, suspected nodes, settings that differ.",
@@ -363,14 +174,12 @@ COMMANDS: dict[str, Command] = {
     "meet": Command(
         "host:port new_host:new_port ...",
         "make nodes known to a cluster",
-        run_meet,
         at_least=2,
         example="meet 127.0.0.1:7000 127.0.0.1:7006",
     ),
     "replicate": Command(
         "host:port master",
         "make a node the replica of a master (id or host:port)",
-        run_replicate,
         at_least=2,
         at_most=2,
         example="replicate 127.0.0.1:7006 127.0.0.1:7000",
@@ -378,7 +187,6 @@ COMMANDS: dict[str, Command] = {
     "add-node": Command(
         "new_host:new_port host:port",
         "add an empty node to a cluster, as master or replica",
-        run_add_node,
         at_least=2,
         at_most=2,
         add_options=_add_node_options,
@@ -387,7 +195,6 @@ COMMANDS: dict[str, Command] = {
     "del-node": Command(
         "host:port node",
         "remove a node without slots (id or host:port)",
-        run_del_node,
         at_least=2,
         at_most=2,
         example="del-node 127.0.0.1:7000 127.0.0.1:7006",
@@ -395,7 +202,6 @@ COMMANDS: dict[str, Command] = {
     "set-timeout": Command(
         "host:port milliseconds",
         "set cluster-node-timeout on every node",
-        run_set_timeout,
         at_least=2,
         at_most=2,
         example="set-timeout 127.0.0.1:7000 5000",
@@ -403,7 +209,6 @@ COMMANDS: dict[str, Command] = {
     "call": Command(
         "host:port command arg ...",
         "send a command to every node",
-        run_call,
         at_least=2,
         add_options=_call_options,
         example="call --only-masters 127.0.0.1:7000 CONFIG GET maxmemory",
@@ -561,6 +366,7 @@ def _run(words: list[str]) -> int:
 
 def run_command(name: str, arguments: argparse.Namespace) -> int:
     """Carry out a command whose arguments are read."""
+    from cluster.admin.commands import RUNNERS
     from cluster.admin.console import Console
     from cluster.admin.context import Context
     from cluster.admin.errors import AdminError
@@ -569,7 +375,7 @@ def run_command(name: str, arguments: argparse.Namespace) -> int:
     arguments.yes = getattr(arguments, "yes", False) or os.environ.get("REDISCLI_CLUSTER_YES") == "1"
     context = Context(console, credentials=_credentials(console, arguments))
     try:
-        return 0 if COMMANDS[name].run(context, arguments) else 1
+        return 0 if RUNNERS[name](context, arguments) else 1
     except AdminError as error:
         _report(console, error)
         return 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster import __version__
+from cluster.admin.commands import RUNNERS
 from tests.support.servers import REPOSITORY, hashslot_cli
 from tools import redis_cluster_cli as cli
 
@@ -220,3 +221,7 @@ def test_output_that_nobody_reads_is_no_traceback() -> None:
     )
 
     assert "Traceback" not in done.stderr
+
+
+def test_every_command_is_carried_out_by_a_function() -> None:
+    assert set(RUNNERS) == set(cli.COMMANDS)
