@@ -90,7 +90,7 @@ class Settings:
     maxclients: int = 10_000  # most clients connected at once, the cluster bus included
 
     # --- TLS
-    tls_port: int = 0  # TCP port for TLS clients; 0: none
+    tls_port: int = 0  # TCP port for TLS clients; 0: none, and nothing else is accepted
     tls_cert_file: str = ""  # server certificate (PEM)
     tls_key_file: str = ""  # its private key (PEM)
     tls_key_file_pass: str = ""  # passphrase of that key
@@ -101,8 +101,8 @@ class Settings:
     tls_ca_cert_file: str = ""  # file of accepted authorities
     tls_ca_cert_dir: str = ""  # directory of accepted authorities
     tls_auth_clients: str = "yes"  # whether clients must show a certificate
-    tls_replication: bool = False  # TLS on the link to the master
-    tls_cluster: bool = False  # TLS on the cluster bus
+    tls_replication: bool = False  # TLS on the link to the master; `yes` is refused
+    tls_cluster: bool = False  # TLS on the cluster bus; `yes` is refused
     tls_protocols: str = ""  # accepted protocol versions
     tls_ciphers: str = ""  # ciphers up to TLS 1.2
     tls_ciphersuites: str = ""  # cipher suites of TLS 1.3
@@ -121,14 +121,14 @@ class Settings:
     syslog_ident: str = "redis"  # name shown there
     syslog_facility: str = "local0"  # facility used there
     crash_log_enabled: bool = True  # log a report when SIGABRT ends the process
-    crash_memcheck_enabled: bool = True  # test the memory as part of that report
-    use_exit_on_panic: bool = False  # exit instead of abort after a panic
+    crash_memcheck_enabled: bool = True  # test the memory as part of that report (here it has no such part)
+    use_exit_on_panic: bool = False  # exit instead of abort after a panic (here an assertion ends no process)
     databases: int = 16  # number of databases
     always_show_logo: bool = False  # draw the logo also when the log is not a terminal
     set_proc_title: bool = True  # show the title below in ps
     proc_title_template: str = "{title} {listen-addr} {server-mode}"  # what ps shows
     disable_thp: bool = True  # turn transparent huge pages off for the process
-    ignore_warnings: str = ""  # names of start-up warnings that are not fatal
+    ignore_warnings: str = ""  # names of start-up warnings that are not fatal (here none is)
     enable_protected_configs: str = "no"  # who may change dir and dbfilename: no, yes, local
     enable_debug_command: str = "no"  # who may use DEBUG: no, yes, local
     enable_module_command: str = "no"  # who may use MODULE: no, yes, local
@@ -145,7 +145,7 @@ class Settings:
     stop_writes_on_bgsave_error: bool = True  # refuse writes after a failed snapshot
     rdbcompression: bool = True  # compress strings in snapshots
     rdbchecksum: bool = True  # CRC64 at the end of snapshots
-    sanitize_dump_payload: str = "no"  # check the inside of loaded values: no, yes, clients
+    sanitize_dump_payload: str = "no"  # check the inside of loaded values: no, yes, clients (here always)
     dbfilename: str = "dump.rdb"  # file name of the snapshot, in dir
     rdb_del_sync_files: bool = False  # remove snapshots made only for replication
     rdb_save_incremental_fsync: bool = True  # fsync every 4 MB while saving
@@ -172,12 +172,12 @@ class Settings:
     replica_announced: bool = True  # listed by Sentinel
     replica_announce_ip: str = ""  # address told to the master
     replica_announce_port: int = 0  # port told to the master; 0: the real one
-    replica_lazy_flush: bool = False  # drop the old data set in the background
+    replica_lazy_flush: bool = False  # drop the old data set in the background (here always)
     min_replicas_to_write: int = 0  # refuse writes with fewer good replicas than this
     min_replicas_max_lag: int = 10  # seconds of silence after which a replica is not a good one
     propagation_error_behavior: str = "ignore"  # when a replicated command fails: ignore, panic, panic-on-replicas
     key_load_delay: int = 0  # microseconds slept per loaded key (negative: one per -n keys); a test aid
-    loading_process_events_interval_bytes: int = 2 << 20  # bytes loaded between two looks at the clients
+    loading_process_events_interval_bytes: int = 2 << 20  # bytes loaded between looks at the clients (here: every 4 ms)
 
     # --- Security
     requirepass: str = ""  # password of the default user
@@ -199,19 +199,19 @@ class Settings:
     lfu_decay_time: int = 1  # minutes after which it shrinks
     lazyfree_lazy_eviction: bool = False  # free evicted values in the background
     lazyfree_lazy_expire: bool = False  # free expired values in the background
-    lazyfree_lazy_server_del: bool = False  # free overwritten values in the background
+    lazyfree_lazy_server_del: bool = False  # free overwritten values in the background (here always)
     lazyfree_lazy_user_del: bool = False  # DEL works like UNLINK
     lazyfree_lazy_user_flush: bool = False  # FLUSHALL works like FLUSHALL ASYNC
     oom_score_adj: str = "no"  # tell Linux which process to kill first: no, yes (relative), absolute
     oom_score_adj_values: tuple[int, int, int] = (0, 200, 800)  # for a master, a replica and a child
-    activedefrag: bool = False  # defragment memory; cannot be turned on
+    activedefrag: bool = False  # defragment memory; `yes` is refused
     active_defrag_ignore_bytes: int = 100 << 20  # bytes of fragmentation left alone
     active_defrag_threshold_lower: int = 10  # percent of fragmentation to start at
     active_defrag_threshold_upper: int = 100  # percent of fragmentation for full effort
     active_defrag_cycle_min: int = 1  # least percent of CPU for it
     active_defrag_cycle_max: int = 25  # most percent of CPU for it
     active_defrag_max_scan_fields: int = 1000  # elements handled without a pause
-    jemalloc_bg_thread: bool = True  # let jemalloc purge in the background
+    jemalloc_bg_thread: bool = True  # let jemalloc purge in the background (there is none)
 
     # --- Append-only file
     appendonly: bool = False  # log every write
@@ -267,8 +267,8 @@ class Settings:
     # --- Encodings
     hash_max_listpack_entries: int = 512  # fields of a compact hash
     hash_max_listpack_value: int = 64  # bytes of a field or value in one
-    list_max_listpack_size: int = -2  # elements of a list node; negative: size class
-    list_compress_depth: int = 0  # nodes left uncompressed at either end of a list; 0: all
+    list_max_listpack_size: int = -2  # elements of a list node in snapshots and DUMP; negative: size class
+    list_compress_depth: int = 0  # nodes left uncompressed at either end of a list; 0: all (here always all)
     set_max_intset_entries: int = 512  # members of a compact set of integers
     zset_max_listpack_entries: int = 128  # members of a compact sorted set
     zset_max_listpack_value: int = 64  # bytes of a member in one
@@ -278,9 +278,9 @@ class Settings:
 
     # --- Scheduling
     hz: int = 10  # housekeeping rounds per second, 1 to 500
-    dynamic_hz: bool = True  # more rounds with more clients
-    activerehashing: bool = True  # resize hash tables in the background
-    io_threads: int = 1  # threads for reading and writing sockets
+    dynamic_hz: bool = True  # more rounds with more clients (here each round sees them all)
+    activerehashing: bool = True  # resize hash tables in the background (here at once, as they grow)
+    io_threads: int = 1  # threads for reading and writing sockets (here always one)
     io_threads_do_reads: bool = False  # use them for reading, too
     server_cpulist: str = ""  # CPUs for the main thread
     bio_cpulist: str = ""  # CPUs for background threads

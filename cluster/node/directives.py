@@ -59,6 +59,7 @@ class Effect(enum.Enum):
     WORKS = "works"
     NOT_YET = "not yet"  # Accepted, checked, shown and rewritten; the feature it belongs to is not built.
     REMEMBERED = "remembered"  # Accepted, checked, shown and rewritten; it has no meaning in this server.
+    REFUSED = "refused"  # Only the value that asks for nothing is accepted.
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -77,7 +78,7 @@ class Directive:
 
 NONE, IMMUTABLE, SENSITIVE, HIDDEN = Flag.NONE, Flag.IMMUTABLE, Flag.SENSITIVE, Flag.HIDDEN
 PROTECTED, DENY_LOADING, VOLATILE = Flag.PROTECTED, Flag.DENY_LOADING, Flag.VOLATILE
-WORKS, NOT_YET, REMEMBERED = Effect.WORKS, Effect.NOT_YET, Effect.REMEMBERED
+WORKS, NOT_YET, REMEMBERED, REFUSED = Effect.WORKS, Effect.NOT_YET, Effect.REMEMBERED, Effect.REFUSED
 
 
 # --- What may not be written, beyond the kind of the value ------------------------------------------------------------
@@ -168,7 +169,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("socket-mark-id", Number(0, UINT_MAX, unsigned=True), IMMUTABLE, REMEMBERED),
     _row("maxclients", Number(1, UINT_MAX, unsigned=True)),
     # TLS
-    _row("tls-port", _PORT, NONE, NOT_YET),
+    _row("tls-port", _PORT, NONE, REFUSED),
     _row("tls-cert-file", _OPTIONAL_TEXT, VOLATILE, NOT_YET),
     _row("tls-key-file", _OPTIONAL_TEXT, VOLATILE, NOT_YET),
     _row("tls-key-file-pass", _OPTIONAL_TEXT, NONE, NOT_YET),
@@ -179,8 +180,8 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("tls-ca-cert-file", _OPTIONAL_TEXT, VOLATILE, NOT_YET),
     _row("tls-ca-cert-dir", _OPTIONAL_TEXT, VOLATILE, NOT_YET),
     _row("tls-auth-clients", Choice(("no", "yes", "optional")), NONE, NOT_YET),
-    _row("tls-replication", _SWITCH, NONE, NOT_YET),
-    _row("tls-cluster", _SWITCH, NONE, NOT_YET),
+    _row("tls-replication", _SWITCH, NONE, REFUSED),
+    _row("tls-cluster", _SWITCH, NONE, REFUSED),
     _row("tls-protocols", _OPTIONAL_TEXT, NONE, NOT_YET),
     _row("tls-ciphers", _OPTIONAL_TEXT, NONE, NOT_YET),
     _row("tls-ciphersuites", _OPTIONAL_TEXT, NONE, NOT_YET),
@@ -240,7 +241,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("repl-diskless-load", Choice(("disabled", "on-empty-db", "swapdb")), DENY_LOADING),
     _row("repl-ping-replica-period", _POSITIVE, alias="repl-ping-slave-period"),
     _row("repl-timeout", _POSITIVE),
-    _row("repl-disable-tcp-nodelay", _SWITCH, NONE, NOT_YET),
+    _row("repl-disable-tcp-nodelay", _SWITCH),
     # Redis brings it up to 16 kB only in CONFIG SET; a conf file with less gets a backlog that can hold nothing.
     _row("repl-backlog-size", Number(1, LONG_MAX, Notation.MEMORY, clamp=(16 << 10, LONG_MAX))),
     _row("repl-backlog-ttl", _LONG),
@@ -286,12 +287,12 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("lfu-decay-time", _COUNT),
     _row("lazyfree-lazy-eviction", _SWITCH),
     _row("lazyfree-lazy-expire", _SWITCH),
-    _row("lazyfree-lazy-server-del", _SWITCH),
+    _row("lazyfree-lazy-server-del", _SWITCH, NONE, REMEMBERED),
     _row("lazyfree-lazy-user-del", _SWITCH),
     _row("lazyfree-lazy-user-flush", _SWITCH),
     _row("oom-score-adj", Choice(("no", "yes", "relative", "absolute"), {"relative": "yes"})),
     _row("oom-score-adj-values", OomScores()),
-    _row("activedefrag", Switch(cannot_enable=_NO_DEFRAG), NONE, REMEMBERED),
+    _row("activedefrag", Switch(cannot_enable=_NO_DEFRAG), NONE, REFUSED),
     _row("active-defrag-ignore-bytes", Number(1, LONG_MAX, Notation.MEMORY, unsigned=True), NONE, REMEMBERED),
     _row("active-defrag-threshold-lower", _PERCENTAGE, NONE, REMEMBERED),
     _row("active-defrag-threshold-upper", _PERCENTAGE, NONE, REMEMBERED),
@@ -335,7 +336,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("client-output-buffer-limit", OutputBufferLimits()),
     _row("client-query-buffer-limit", Number(_MIB, LONG_MAX, Notation.MEMORY, unsigned=True)),
     _row("proto-max-bulk-len", Number(_MIB, LONG_MAX, Notation.MEMORY)),
-    _row("busy-reply-threshold", _LONG, NONE, NOT_YET, alias="lua-time-limit"),
+    _row("busy-reply-threshold", _LONG, alias="lua-time-limit"),
     _row("notify-keyspace-events", EventClasses()),
     # Observability
     _row("slowlog-log-slower-than", Number(-1, LONG_MAX)),
@@ -345,14 +346,14 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("latency-tracking-info-percentiles", Percentiles()),
     _row("watchdog-period", _COUNT, HIDDEN),
     # Encodings
-    _row("hash-max-listpack-entries", _SIZE, NONE, NOT_YET, alias="hash-max-ziplist-entries"),
-    _row("hash-max-listpack-value", _SIZE_BYTES, NONE, NOT_YET, alias="hash-max-ziplist-value"),
-    _row("list-max-listpack-size", _ANY_INT, NONE, NOT_YET, alias="list-max-ziplist-size"),
+    _row("hash-max-listpack-entries", _SIZE, alias="hash-max-ziplist-entries"),
+    _row("hash-max-listpack-value", _SIZE_BYTES, alias="hash-max-ziplist-value"),
+    _row("list-max-listpack-size", _ANY_INT, alias="list-max-ziplist-size"),
     _row("list-compress-depth", _COUNT, NONE, REMEMBERED),
-    _row("set-max-intset-entries", _SIZE, NONE, NOT_YET),
-    _row("zset-max-listpack-entries", _SIZE, NONE, NOT_YET, alias="zset-max-ziplist-entries"),
-    _row("zset-max-listpack-value", _SIZE_BYTES, NONE, NOT_YET, alias="zset-max-ziplist-value"),
-    _row("hll-sparse-max-bytes", _SIZE_BYTES, NONE, NOT_YET),
+    _row("set-max-intset-entries", _SIZE),
+    _row("zset-max-listpack-entries", _SIZE, alias="zset-max-ziplist-entries"),
+    _row("zset-max-listpack-value", _SIZE_BYTES, alias="zset-max-ziplist-value"),
+    _row("hll-sparse-max-bytes", _SIZE_BYTES),
     _row("stream-node-max-bytes", _SIZE_BYTES),
     _row("stream-node-max-entries", _LONG),
     # Scheduling

@@ -7,6 +7,7 @@ Meanings come from the comments behind the fields of cluster.settings.Settings, 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,17 @@ HEADER = "| directive | value | default | CONFIG SET | effect | meaning |\n|---|
 # Directives of files alone: they are fields of Settings, but no rows of the table.
 FILE_ONLY = {
     "user": ("name and rules", "works"),
-    "rename_command": ("old and new name", "not yet"),
+    "rename_command": ("old and new name", "works"),
     "loadmodule": ("path and arguments", "remembered"),
 }
+
+
+TITLES = {
+    "Accepted and remembered": Effect.REMEMBERED,
+    "Not yet": Effect.NOT_YET,
+    "Refused": Effect.REFUSED,
+}
+"""The lists behind the tables."""
 
 
 def fields_by_heading() -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -71,9 +80,9 @@ def generated() -> str:
                 value, file_effect = FILE_ONLY[field]
                 lines.append(cells(f"`{field.replace('_', '-')}`", value, "none", "no", file_effect, meaning))
         parts.append("\n".join(lines))
-    for title, effect in (("Accepted and remembered", Effect.REMEMBERED), ("Not yet", Effect.NOT_YET)):
+    for title, effect in TITLES.items():
         names = ", ".join(f"`{row.name}`" for row in TABLE if row.effect is effect)
-        parts.append(f"## {title}\n\n{names}")
+        parts.append(f"## {title}\n\n{textwrap.fill(names, 120, break_long_words=False, break_on_hyphens=False)}")
     return "\n\n".join(parts)
 
 
@@ -94,6 +103,15 @@ def test_every_field_has_a_meaning() -> None:
     described = [field for _, fields in fields_by_heading() for field, _ in fields]
 
     assert described == [field.name for field in attrs.fields(Settings)]
+
+
+def test_what_is_said_to_work_is_read_somewhere() -> None:
+    """A field that no other module names cannot have an effect."""
+    table = {REPOSITORY / "cluster" / "settings.py", REPOSITORY / "cluster" / "node" / "directives.py"}
+    sources = [path.read_text() for path in (REPOSITORY / "cluster").rglob("*.py") if path not in table]
+    words = {word for source in sources for word in re.findall(r"\w+", source)}
+
+    assert [row.name for row in TABLE if row.effect is Effect.WORKS and row.attribute not in words] == []
 
 
 def test_every_directive_is_listed_once() -> None:
