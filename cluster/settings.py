@@ -126,7 +126,7 @@ class Settings:
     databases: int = 16  # number of databases
     always_show_logo: bool = False  # draw the logo also when the log is not a terminal
     set_proc_title: bool = True  # show the title below in ps
-    proc_title_template: str = "{title} {listen-addr} {server-mode}"  # what ps shows
+    proc_title_template: str = "{title} {listen-addr} {server-mode}"  # what ps shows; title: the program, or redis-server for python -m
     disable_thp: bool = True  # turn transparent huge pages off for the process
     ignore_warnings: str = ""  # names of start-up warnings that are not fatal (here none is)
     enable_protected_configs: str = "no"  # who may change dir and dbfilename: no, yes, local
@@ -198,7 +198,7 @@ class Settings:
     lfu_log_factor: int = 10  # how slowly the access counter grows
     lfu_decay_time: int = 1  # minutes after which it shrinks
     lazyfree_lazy_eviction: bool = False  # free evicted values in the background
-    lazyfree_lazy_expire: bool = False  # free expired values in the background
+    lazyfree_lazy_expire: bool = False  # free large expired values in pieces of 1 ms, not of up to 22
     lazyfree_lazy_server_del: bool = False  # free overwritten values in the background (here always)
     lazyfree_lazy_user_del: bool = False  # DEL works like UNLINK
     lazyfree_lazy_user_flush: bool = False  # FLUSHALL works like FLUSHALL ASYNC
