@@ -132,11 +132,12 @@ class ClientLimit:
     def check(self, client: Client) -> None:
         """At the gates: note what a client asks; raises CommandError, to be read by nobody, if it had to go itself.
 
-        The one before has its reply by now, for which another's keys should not have to go.
+        The one before has its reply by now, for which no key should have to go, unless it goes itself for that reply.
         """
         last = self._served_last
         if last is not None and last is not client:
-            self.note(last)
+            if not self._server.exceeds_hard_limit(last, last.output_bytes()):
+                self.note(last)
         self._served_last = client
         self.note(client)
         self.enforce()

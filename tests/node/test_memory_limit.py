@@ -290,6 +290,23 @@ def test_a_reply_counts_before_the_next_client_is_served() -> None:
         assert second.read().count(b"id=") == 1
 
 
+def test_a_reply_beyond_the_clients_own_limit_costs_nobody_else_the_connection() -> None:
+    with ServerBench() as bench:
+        first, second, large = bench.connect(), bench.connect(), bench.connect()
+        first.ask("SET", "k", b"x" * 100_000)
+        first.ask("CONFIG", "SET", "client-output-buffer-limit", "normal 90000 0 0")
+        large.send(b"*1\r\n$500000\r\n" + b"x" * 100_000)
+        limit_clients(bench, 580_000)
+        first.say(encode("MGET", "k"))
+        second.say(encode("PING"))
+        bench.run()
+        first.read()
+        assert second.read() == b"+PONG\r\n"
+        large.read()
+        assert first.closed
+        assert not large.closed
+
+
 def test_a_percentage_is_one_of_maxmemory() -> None:
     with ServerBench() as bench:
         bench.server.settings.maxmemory = 10_000_000
