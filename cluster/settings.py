@@ -86,7 +86,7 @@ class Settings:
     unixsocketperm: int = 0  # octal permissions of that socket; 0: as the umask says
     timeout: int = 0  # seconds after which an idle client is disconnected; 0: never
     tcp_keepalive: int = 300  # seconds between TCP keepalive probes; 0: none
-    socket_mark_id: int = 0  # mark of the listening sockets for policy routing
+    socket_mark_id: int = 0  # mark of the listening sockets for policy routing (Linux)
     maxclients: int = 10_000  # most clients connected at once, the cluster bus included
 
     # --- TLS
@@ -122,11 +122,11 @@ class Settings:
     syslog_facility: str = "local0"  # facility used there
     crash_log_enabled: bool = True  # log a report when SIGABRT ends the process
     crash_memcheck_enabled: bool = True  # test the memory as part of that report (here it has no such part)
-    use_exit_on_panic: bool = False  # exit instead of abort after a panic (here an assertion ends no process)
+    use_exit_on_panic: bool = False  # exit instead of abort after a panic
     databases: int = 16  # number of databases
     always_show_logo: bool = False  # draw the logo also when the log is not a terminal
     set_proc_title: bool = True  # show the title below in ps
-    proc_title_template: str = "{title} {listen-addr} {server-mode}"  # what ps shows
+    proc_title_template: str = "{title} {listen-addr} {server-mode}"  # what ps shows; title: the program, or redis-server
     disable_thp: bool = True  # turn transparent huge pages off for the process
     ignore_warnings: str = ""  # names of start-up warnings that are not fatal (here none is)
     enable_protected_configs: str = "no"  # who may change dir and dbfilename: no, yes, local
@@ -282,7 +282,7 @@ class Settings:
     activerehashing: bool = True  # resize hash tables in the background (here at once, as they grow)
     io_threads: int = 1  # threads for reading and writing sockets (here always one)
     io_threads_do_reads: bool = False  # use them for reading, too
-    server_cpulist: str = ""  # CPUs for the main thread
-    bio_cpulist: str = ""  # CPUs for background threads
+    server_cpulist: str = ""  # CPUs for the main thread, as for taskset: 0,2-4,8-15:2
+    bio_cpulist: str = ""  # CPUs for threads that fsync
     aof_rewrite_cpulist: str = ""  # CPUs for AOF rewrites
     bgsave_cpulist: str = ""  # CPUs for snapshots

@@ -100,6 +100,8 @@ def _crash(client: Session, number: signal.Signals) -> None:
     log.warning("=== REDIS BUG REPORT START: Cut & paste starting from here ===")
     log.warning(f"Hashslot crashed by signal: {int(number)}, si_code: 0")
     log.warning("=== REDIS BUG REPORT END ===")
+    if number is signal.SIGABRT and client.server.settings.use_exit_on_panic:
+        os._exit(1)
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 

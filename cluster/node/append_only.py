@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import trio
 
 from cluster.errors import ConfigError
+from cluster.node.cpu_affinity import confine
 from cluster.persistence.aof import AppendOnlyFile
 from cluster.persistence.aof_host import AofState
 from cluster.scripting.functions import Collection
@@ -44,7 +45,10 @@ class AofShell:
         return self._server.dispatcher.is_in_transaction
 
     def sync_in_background(self, descriptor: int, done: Callable[[int], None]) -> None:
+        cpus = self._server.settings.bio_cpulist
+
         def sync() -> int:
+            confine(cpus)
             try:
                 os.fdatasync(descriptor)
             except OSError as failure:

@@ -166,7 +166,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("unixsocketperm", Number(0, 0o777, Notation.OCTAL, unsigned=True), IMMUTABLE),
     _row("timeout", _COUNT),
     _row("tcp-keepalive", _COUNT),
-    _row("socket-mark-id", Number(0, UINT_MAX, unsigned=True), IMMUTABLE, REMEMBERED),
+    _row("socket-mark-id", Number(0, UINT_MAX, unsigned=True), IMMUTABLE),
     _row("maxclients", Number(1, UINT_MAX, unsigned=True)),
     # TLS
     _row("tls-port", _PORT, NONE, REFUSED),
@@ -191,7 +191,7 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("tls-session-cache-timeout", _COUNT, NONE, NOT_YET),
     # General
     _row("daemonize", _SWITCH, IMMUTABLE),
-    _row("supervised", Choice(("upstart", "systemd", "auto", "no")), IMMUTABLE, NOT_YET),
+    _row("supervised", Choice(("upstart", "systemd", "auto", "no")), IMMUTABLE),
     _row("pidfile", _OPTIONAL_TEXT, IMMUTABLE),
     _row("loglevel", Choice(("debug", "verbose", "notice", "warning"))),
     _row("logfile", _TEXT, IMMUTABLE),
@@ -204,12 +204,12 @@ TABLE: Final[tuple[Directive, ...]] = (
     ),
     _row("crash-log-enabled", _SWITCH),
     _row("crash-memcheck-enabled", _SWITCH, NONE, REMEMBERED),
-    _row("use-exit-on-panic", _SWITCH, HIDDEN, REMEMBERED),
+    _row("use-exit-on-panic", _SWITCH, HIDDEN),
     _row("databases", _POSITIVE, IMMUTABLE),
     _row("always-show-logo", _SWITCH, IMMUTABLE),
     _row("set-proc-title", _SWITCH, IMMUTABLE),
     _row("proc-title-template", Text(check=_title_template)),
-    _row("disable-thp", _SWITCH, IMMUTABLE, REMEMBERED),
+    _row("disable-thp", _SWITCH, IMMUTABLE),
     _row("ignore-warnings", _TEXT, NONE, REMEMBERED),
     _row("enable-protected-configs", _PERMISSION, IMMUTABLE),
     _row("enable-debug-command", _PERMISSION, IMMUTABLE),
@@ -362,10 +362,10 @@ TABLE: Final[tuple[Directive, ...]] = (
     _row("activerehashing", _SWITCH, NONE, REMEMBERED),
     _row("io-threads", Number(1, 128), IMMUTABLE, REMEMBERED),
     _row("io-threads-do-reads", _SWITCH, IMMUTABLE, REMEMBERED),
-    _row("server_cpulist", _OPTIONAL_TEXT, IMMUTABLE, REMEMBERED),
-    _row("bio_cpulist", _OPTIONAL_TEXT, IMMUTABLE, REMEMBERED),
-    _row("aof_rewrite_cpulist", _OPTIONAL_TEXT, IMMUTABLE, REMEMBERED),
-    _row("bgsave_cpulist", _OPTIONAL_TEXT, IMMUTABLE, REMEMBERED),
+    _row("server_cpulist", _OPTIONAL_TEXT, IMMUTABLE),
+    _row("bio_cpulist", _OPTIONAL_TEXT, IMMUTABLE),
+    _row("aof_rewrite_cpulist", _OPTIONAL_TEXT, IMMUTABLE),
+    _row("bgsave_cpulist", _OPTIONAL_TEXT, IMMUTABLE),
 )
 
 BY_NAME: Final[dict[bytes, Directive]] = {row.name.encode(): row for row in TABLE} | {

@@ -56,7 +56,7 @@ def _server(server: Server) -> Iterator[Field]:
     yield "atomicvar_api", "python-gil"
     yield "gcc_version", "0.0.0"
     yield "process_id", os.getpid()
-    yield "process_supervised", settings.supervised
+    yield "process_supervised", server.supervisor.kind
     yield "run_id", server.run_id
     yield "tcp_port", settings.port
     yield "server_time_usec", clock.unix_us()

@@ -43,7 +43,18 @@ def listen_on_tcp(settings: Settings, log: Log) -> list[socket.socket] | None:
             for sock in sockets:
                 sock.close()
             return None
+    if settings.socket_mark_id:
+        _mark(sockets, settings.socket_mark_id)
     return sockets
+
+
+def _mark(sockets: list[socket.socket], mark: int) -> None:
+    """Let policy routing know what comes from the listeners and their connections (Linux, with CAP_NET_ADMIN)."""
+    for sock in sockets:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+        except (AttributeError, OSError):
+            return  # Redis does not tell either.
 
 
 def is_tls_refused(settings: Settings, log: Log) -> bool:

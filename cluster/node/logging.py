@@ -83,6 +83,11 @@ class Log:
         """Whether a line of this level would be written: ask before composing an expensive one."""
         return _LEVELS[self._settings.loglevel] <= _LEVELS[level]
 
+    @property
+    def exits_on_panic(self) -> bool:
+        """use-exit-on-panic."""
+        return self._settings.use_exit_on_panic
+
     def raw(self, text: str) -> None:
         """Several lines as they are, without prefix, at level notice: the logo, reports."""
         if _LEVELS[self._settings.loglevel] > NOTICE:
@@ -129,11 +134,13 @@ class Log:
 
 
 def panic(log: Log, text: str) -> NoReturn:
-    """End the process with a core dump, saying why: going on would be worse."""
+    """End the process with a core dump (or without, see use-exit-on-panic), saying why: going on would be worse."""
     log.warning("------------------------------------------------")
     log.warning("!!! Software Failure. Press left mouse button to continue")
     log.warning(f"Guru Meditation: {text}")
     log.warning("------------------------------------------------")
+    if log.exits_on_panic:
+        os._exit(1)
     os.abort()
 
 
@@ -194,14 +201,31 @@ _HUGE_PAGES: Final = (
     "setting after a reboot. Redis must be restarted after THP is disabled (set to 'madvise' or 'never')."
 )
 
+_PR_SET_THP_DISABLE: Final = 41
 
-def log_environment(log: Log) -> None:
-    """That the server is there, and what in the kernel's settings makes forked children dear or impossible."""
+
+def log_environment(log: Log, *, without_huge_pages: bool) -> None:
+    """That the server is there, and what in the kernel's settings makes forked children dear or impossible.
+
+    ``without_huge_pages``: keep them away from this process, rather than warn of them, where the kernel can.
+    """
     log.warning("Server initialized")
     if _kernel_says("/proc/sys/vm/overcommit_memory") in ("0", "2"):
         log.warning(_OVERCOMMIT)
-    if "[always]" in _kernel_says("/sys/kernel/mm/transparent_hugepage/enabled"):
+    if "[always]" in _kernel_says("/sys/kernel/mm/transparent_hugepage/enabled") and not (
+        without_huge_pages and _disable_huge_pages()
+    ):
         log.warning(_HUGE_PAGES)
+
+
+def _disable_huge_pages() -> bool:
+    """Whether this process, and its children, go without transparent huge pages from now on; see prctl(2)."""
+    import ctypes
+
+    try:
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0)
+    except (OSError, AttributeError):
+        return False
 
 
 def _kernel_says(path: str) -> str:

@@ -16,8 +16,10 @@ from cluster import __version__
 from cluster.errors import ConfigError
 from cluster.node.command_line import HELP, Action, LaunchOptions, parse_command_line, version_line
 from cluster.node.config import Config
+from cluster.node.cpu_affinity import confine
 from cluster.node.listening import listen_everywhere, raise_descriptor_limit
 from cluster.node.logging import Log, log_environment, log_mode, log_start
+from cluster.node.supervision import Supervisor
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -42,11 +44,12 @@ def run_process(argv: list[str]) -> int:
             print(failure, file=sys.stderr)
         return 1
     settings, log = config.settings, config.log
-    supervised = settings.supervised not in ("no",)
-    if settings.daemonize and not supervised:
+    supervisor = Supervisor(log)
+    in_background = not supervisor.begin(settings.supervised) and settings.daemonize
+    if in_background:
         _daemonize()
     try:
-        return _start(options, config, log)
+        return _start(options, config, log, supervisor, in_background=in_background)
     except ConfigError as failure:
         log.warning(str(failure))
         return 1
@@ -59,11 +62,11 @@ def _command_names() -> Iterator[bytes]:
     yield from recorded_names()
 
 
-def _start(options: LaunchOptions, config: Config, log: Log) -> int:
+def _start(options: LaunchOptions, config: Config, log: Log, supervisor: Supervisor, *, in_background: bool) -> int:
     settings = config.settings
     log_start(log, program=options.program, has_arguments=options.has_arguments)
     raise_descriptor_limit(settings, log)
-    if settings.daemonize or settings.pidfile:
+    if in_background or settings.pidfile:
         _write_pid_file(settings, log)
     # Imported only now: a wrong directive is told without waiting for the rest of the server.
     from cluster.node.migrate_connections import MigrateConnections
@@ -71,6 +74,7 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     from cluster.node.settings_listeners import SettingsListeners
 
     server = Server(config, log)
+    server.supervisor = supervisor
     for old, new in settings.rename_command:
         server.commands.rename(old, new)
     server.migrate_connections = MigrateConnections(server.rng)
@@ -85,7 +89,7 @@ def _start(options: LaunchOptions, config: Config, log: Log) -> int:
     server.access.load_at_start()
     # Scripts take the picture as the sign that they may connect.
     log_mode(log, settings, version=__version__, sentinel_mode=options.sentinel_mode)
-    log_environment(log)
+    log_environment(log, without_huge_pages=settings.disable_thp)
     listeners = SettingsListeners(server)
     listeners.register()
     listeners.show_title()
@@ -146,6 +150,8 @@ async def _serve(server: Server) -> int:
                 server.bus.data_loaded()
             nursery.start_soon(cron.run)
             server.log.notice("Ready to accept connections")
+            server.supervisor.ready(as_replica=server.settings.replicaof is not None)
+            confine(server.settings.server_cpulist)
         await server.exit_requested.wait()
         server.reactor.flush()
         nursery.cancel_scope.cancel()

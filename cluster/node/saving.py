@@ -19,6 +19,7 @@ import trio
 
 from cluster import clock
 from cluster.errors import RdbError
+from cluster.node.cpu_affinity import confine
 from cluster.persistence.child import ChildKind, ChildProcess
 from cluster.persistence.rdb_reader import LoadPolicy, RdbParser
 from cluster.persistence.saver import Saver
@@ -143,6 +144,9 @@ class Saving:
         if child is not None:
             self._server.latency.note(b"fork", child.fork_us)
             self._server.oom_score.adjust_child(child.pid)
+            settings = self._server.settings
+            is_rewrite = child.kind is ChildKind.AOF
+            confine(settings.aof_rewrite_cpulist if is_rewrite else settings.bgsave_cpulist, child.pid)
             child.before_close = trio.lowlevel.notify_closing
             self._server.nursery.start_soon(self._watch_child, child)
 

@@ -56,6 +56,7 @@ from cluster.node.saving import Saving
 from cluster.node.script_host import Scripting
 from cluster.node.slow_log import SlowLog
 from cluster.node.stopping import Stopping
+from cluster.node.supervision import Supervisor
 from cluster.node.timers import Timers
 from cluster.node.watchdog import Watchdog
 from cluster.persistence.aof import AppendOnlyFile
@@ -100,6 +101,7 @@ class Server(ServerContext):
         self.config = config
         self.settings = config.settings
         self.log = log
+        self.supervisor = Supervisor(log)
         self.rng = random.Random(os.urandom(16))
         self.run_id = f"{self.rng.getrandbits(160):040x}"
         self.started_ms = clock.monotonic_ms()

@@ -74,6 +74,7 @@ class Stopping:
             options = attrs.evolve(options, save=False)
         self._options = options
         server.log.warning("User requested shutdown...")
+        server.supervisor.tell("STOPPING=1\n")
         seconds = server.settings.shutdown_timeout
         if not options.now and seconds and not self._replicas_are_in_step():
             self._deadline_ms = clock.monotonic_ms() + seconds * 1000
@@ -166,9 +167,11 @@ class Stopping:
         save = self._options.save
         if save or (save is None and server.settings.save):
             server.log.notice("Saving the final RDB snapshot before exiting.")
+            server.supervisor.tell("STATUS=Saving the final RDB snapshot\n")
             if not server.saving.save():
                 if not self._options.force:
                     server.log.warning("Error trying to save the DB, can't exit.")
+                    server.supervisor.tell("STATUS=Error trying to save the DB, can't exit.\n")
                     self._fail()
                     return False
                 server.log.warning("Error trying to save the DB. Exit anyway.")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from cluster.node.logging import Log, log_mode, log_start, logo
+from cluster.node import logging
+from cluster.node.logging import Log, log_environment, log_mode, log_start, logo
 from cluster.settings import Settings
+from tests.support.servers import REPOSITORY, OurNode
 
 # 2026-11-20 15:26:39.091 UTC
 MOMENT_US = 1_795_188_399_091_999
@@ -191,3 +196,36 @@ def test_the_picture_has_the_lines_that_scripts_wait_for() -> None:
     for text in (" Running in cluster mode\n", " Port: 7000\n", " PID: 123\n", "7.0.15", "Hashslot 1.2.3"):
         assert text in picture
     assert picture.endswith("\n\n")
+
+
+@pytest.mark.parametrize(("exits", "status"), [(True, 1), (False, -signal.SIGABRT)])
+def test_a_panic_ends_the_process_by_exit_or_by_abort(exits: bool, status: int) -> None:
+    with OurNode(use_exit_on_panic="yes" if exits else "no") as node, node.raw() as connection:
+        connection.send("DEBUG", "PANIC")
+        assert node.wait_exit() == status
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_huge_pages_are_kept_away_or_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool) -> None:
+    monkeypatch.setattr(logging, "_kernel_says", lambda path: "[always] madvise never" if "huge" in path else "1")
+    calls: list[bool] = []
+
+    def disable() -> bool:
+        calls.append(True)
+        return True
+
+    monkeypatch.setattr(logging, "_disable_huge_pages", disable)
+    log_environment(log_to(tmp_path / "log"), without_huge_pages=wanted)
+
+    assert ("Transparent Huge Pages" in (tmp_path / "log").read_text()) is not wanted
+    assert calls == [True] * wanted
+
+
+def test_a_node_does_without_huge_pages_where_they_are_forced() -> None:
+    code = (
+        "from cluster.node.logging import _disable_huge_pages as disable; import ctypes;"
+        "print(disable(), ctypes.CDLL(None).prctl(42, 0, 0, 0, 0))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
+
+    assert done.stdout == "True 1\n"
