@@ -227,7 +227,10 @@ class Saving:
         try:
             while True:
                 await trio.lowlevel.wait_readable(child.data_fd)
-                chunk = os.read(child.data_fd, READ_BYTES)
+                try:
+                    chunk = os.read(child.data_fd, READ_BYTES)
+                except BlockingIOError:
+                    continue
                 if not chunk:
                     break
                 present = [replica for replica in replicas if replica in server.feed.replicas]
@@ -294,10 +297,23 @@ class Saving:
     async def _send_file(self, replica: Replica, file: BinaryIO) -> None:
         server = self._server
         with file:
-            replica.session.push(b"$%d\r\n" % os.fstat(file.fileno()).st_size)
-            while chunk := file.read(READ_BYTES):
+            left = os.fstat(file.fileno()).st_size
+            replica.session.push(b"$%d\r\n" % left)
+            while left:
+                try:
+                    chunk = file.read(min(READ_BYTES, left))
+                    problem = "premature EOF"
+                except OSError as failure:
+                    chunk = b""
+                    problem = failure.strerror or str(failure)
                 if replica not in server.feed.replicas:
                     return
+                if not chunk:
+                    # It was promised more, and would take the stream for that.
+                    server.log.warning(f"Read error sending DB to replica: {problem}")
+                    server.replication_host.close_replica(replica)
+                    return
+                left -= len(chunk)
                 replica.session.push(chunk)
                 await self._wait_for_room([replica])
         if replica in server.feed.replicas:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -295,6 +296,21 @@ def test_a_shutdown_waits_also_for_who_is_being_synchronised(master_kind: Kind, 
     assert "Waiting for replicas before shutting down." in log
     assert "1 of 1 replicas are in sync when shutting down." in log
     eventually(lambda: replica.call("DBSIZE") == 101, ignore=(ReplyError,))
+
+
+@pytest.mark.parametrize("master_kind", ["ours", "real"])
+def test_a_file_that_is_cut_while_it_is_sent(master_kind: Kind, start: Start) -> None:
+    """The replica was promised more: what follows in the stream must not be taken for that."""
+    master = start(master_kind, repl_diskless_sync="no", rdbcompression="no")
+    master.call("DEBUG", "POPULATE", 600, "key", 100_000)
+    connection = master.raw(timeout=20)
+    connection.call("REPLCONF", "capa", "psync2")
+    connection.send("PSYNC", "?", "-1")
+    eventually(lambda: "state=send_bulk" in replication(master).get("slave0", ""))
+    os.truncate(master.directory / "dump.rdb", 30_000_000)
+    assert len(connection.recv_until_closed()) < 60_000_000
+    assert "Read error sending DB to replica: premature EOF" in master.log_text()
+    assert replication(master)["connected_slaves"] == "0"
 
 
 @pytest.mark.parametrize("master_kind", ["ours", "real"])
