@@ -323,7 +323,7 @@ class Dispatcher:
             return True
         others = argv[first + step : last + 1 if last >= 0 else len(argv) + last + 1 : step]
         head = through_hash_tag(key)
-        for other in others:
+        for other in others:  # noqa: SIM110 - A generator would cost more than the loop.
             if not (head and other.startswith(head)) and key_slot(other) != slot:
                 return False
         return True

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cluster.node.server import Server
     from cluster.settings import Settings
 
+_NO_SENTINEL = "There is no Sentinel mode yet, and a node that only looks like a Sentinel would watch nobody."
+
 
 def run_process(argv: list[str]) -> int:
     """Run a node as ``argv`` says; the exit code."""
@@ -42,6 +44,9 @@ def run_process(argv: list[str]) -> int:
     except ConfigError as failure:
         if str(failure):
             print(failure, file=sys.stderr)
+        return 1
+    if options.sentinel_mode:
+        print(_NO_SENTINEL, file=sys.stderr)
         return 1
     settings, log = config.settings, config.log
     supervisor = Supervisor(log)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.node.command_line import Action, LaunchOptions, absolute_path, parse_command_line, version_line
+from cluster.node.process import run_process
 from tests.node.config_support import in_directory
 
 __all__ = ["in_directory"]
@@ -115,3 +116,14 @@ def test_any_words_can_be_read(words: list[str]) -> None:
     options = parse(*words)
 
     assert b"\0" not in options.overrides
+
+
+@pytest.mark.parametrize("words", [["--sentinel"], ["x.conf", "--sentinel"]])
+def test_a_sentinel_that_would_watch_nobody_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.conf").write_text("")
+
+    assert run_process(["redis-cluster-node", *words]) == 1
+    assert "There is no Sentinel mode yet" in capsys.readouterr().err
