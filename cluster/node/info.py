@@ -344,9 +344,9 @@ def info_text(server: Server, wanted: set[bytes]) -> bytes:
         sections |= set(SECTIONS)
     if not sections or b"default" in sections:
         sections |= set(SECTIONS) - _NOT_DEFAULT
-    parts = []
-    for name, (title, fields) in SECTIONS.items():
-        if name in sections:
-            lines = [f"{field}:{value}\r\n" for field, value in fields(server)]
-            parts.append(f"# {title}\r\n{''.join(lines)}")
-    return "\r\n".join(parts).encode("utf-8", "surrogateescape")
+    parts = dict.fromkeys(name for name in SECTIONS if name in sections)
+    # What the other sections need, text as they are, is not what is asked for.
+    for name in sorted(parts, key=lambda name: name != b"memory"):
+        title, fields = SECTIONS[name]
+        parts[name] = f"# {title}\r\n" + "".join([f"{field}:{value}\r\n" for field, value in fields(server)])
+    return "\r\n".join(filter(None, parts.values())).encode("utf-8", "surrogateescape")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from cluster.commands.latency import percentile_us
 from cluster.commands.registry import LATENCY_BUCKETS
+from cluster.node import info
 from cluster.node.info import human
 from cluster.node.latency_monitor import SAMPLES_MAX, LatencyMonitor
 from cluster.settings import Settings
@@ -35,6 +38,24 @@ def test_sections_come_in_their_own_order_and_once(node: OurNode) -> None:
     text = node.call("INFO", "keyspace", "CPU", "cpu", "nonsense").decode()
     assert [line for line in text.splitlines() if line.startswith("#")] == ["# CPU", "# Keyspace"]
     assert node.call("INFO", "nonsense") == b""
+
+
+def test_memory_is_measured_before_the_other_sections_need_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def section(name: str) -> tuple[str, Callable[[object], Iterator[tuple[str, str]]]]:
+        def fields(_server: object) -> Iterator[tuple[str, str]]:
+            asked.append(name)
+            yield "field", name
+
+        return name, fields
+
+    sections = {name.encode(): section(name) for name in ("server", "memory", "stats")}
+    monkeypatch.setattr(info, "SECTIONS", sections)
+    text = info.info_text(None, {b"all"})  # type: ignore[arg-type]
+
+    assert asked == ["memory", "server", "stats"]
+    assert text == b"# server\r\nfield:server\r\n\r\n# memory\r\nfield:memory\r\n\r\n# stats\r\nfield:stats\r\n"
 
 
 def test_default_leaves_out_what_is_long(node: OurNode) -> None:
