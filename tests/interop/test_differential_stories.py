@@ -42,3 +42,14 @@ def test_clients(stage: Stage, story: str) -> None:
 @pytest.mark.parametrize("story", _stories("stories_answers.txt"))
 def test_answers(stage: Stage, story: str) -> None:
     stage.check(story)
+
+
+@pytest.fixture(scope="module")
+def cluster_stage() -> Iterator[Stage]:
+    with Stage(cluster=True) as both:
+        yield both
+
+
+@pytest.mark.parametrize("story", _stories("stories_cluster.txt"))
+def test_cluster_mode(cluster_stage: Stage, story: str) -> None:
+    cluster_stage.check(story)

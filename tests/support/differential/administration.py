@@ -1,4 +1,4 @@
-"""Requests that belong to no type: LCS, scripts and functions, clients, introspection, and commands of a server's operator.
+"""Requests that belong to no type: LCS, scripts and functions, clients, introspection, what operators ask for.
 
 What is never the same twice (times, ids, sizes of memory) is not asked for, or only in a form that is refused.
 """
@@ -31,8 +31,8 @@ def _text(line: str) -> Request:
 
 
 def _one_of(lines: str) -> Requests:
-    """One of several lines, with a stray word now and then."""
-    requests = [_text(line) for line in lines.strip().splitlines()]
+    """One of several requests between semicolons, with a stray word now and then."""
+    requests = [_text(line) for line in lines.split(";")]
     tails = st.sampled_from(((), (), (), (b"x",), (b"1",), (b"", b"")))
     return st.builds(lambda request, tail: (*request, *tail), st.sampled_from(requests), tails)
 
@@ -80,7 +80,8 @@ _libraries = st.sampled_from(
         b"flags={'no-writes'}, description='d'}",
         b"#!lua name=third\nredis.register_function{function_name='w', callback=function(k, a) return "
         b"redis.call('SET', k[1], a[1]) end, flags={'no-writes'}}",
-        b"#!lua name=lib\n", b"#!lua\nredis.register_function('f', 1)", b"#!lua name=a b\nx", b"#!lua name=lib nosuch=1\n",
+        b"#!lua name=lib\n", b"#!lua\nredis.register_function('f', 1)", b"#!lua name=a b\nx",
+        b"#!lua name=lib nosuch=1\n",
         b"#!nosuch name=lib\n", b"redis.register_function('f', function() end)", b"", b"#!lua name=lib\nnot lua",
         b"#!lua name=x\nredis.call('PING')", b"#!lua name=y\nreturn redis.nosuch", b"#!lua name=z\nx = 1",
         b"#!lua name=q\nredis.register_function('bad name', function() end)",
@@ -102,15 +103,18 @@ scripts: Requests = st.one_of(
     ),
     request("SCRIPT", words("LOAD"), _bodies),
     many("SCRIPT", _digests, most=3).map(lambda drawn: (drawn[0], b"EXISTS", *drawn[1:])),
-    _one_of("SCRIPT FLUSH\nSCRIPT FLUSH SYNC\nSCRIPT FLUSH ASYNC\nSCRIPT KILL\nSCRIPT DEBUG NO\nSCRIPT DEBUG x"),
+    _one_of(
+        "SCRIPT FLUSH; SCRIPT FLUSH SYNC; SCRIPT FLUSH ASYNC; SCRIPT KILL; SCRIPT DEBUG NO; SCRIPT DEBUG x"
+    ),
     request("FUNCTION", words("LOAD"), _libraries),
     request("FUNCTION", words("LOAD"), words("REPLACE REPLACE OTHER"), _libraries),
     request("FUNCTION", words("DELETE"), st.sampled_from((b"lib", b"other", b"third", b"nosuch"))),
     _one_of(
-        "FUNCTION FLUSH\nFUNCTION FLUSH SYNC\nFUNCTION FLUSH ASYNC\nFUNCTION FLUSH x\nFUNCTION KILL\nFUNCTION STATS\n"
-        "FUNCTION LIST LIBRARYNAME lib\nFUNCTION LIST LIBRARYNAME lib WITHCODE\nFUNCTION LIST WITHCODE LIBRARYNAME oth*\n"
-        "FUNCTION LIST LIBRARYNAME\nFUNCTION LIST WITHCODE WITHCODE\nFUNCTION LIST x\nFUNCTION RESTORE x\n"
-        "FUNCTION RESTORE x FLUSH\nFUNCTION RESTORE x APPEND\nFUNCTION RESTORE x y\nFUNCTION HELP\nFUNCTION DUMP x"
+        "FUNCTION FLUSH; FUNCTION FLUSH SYNC; FUNCTION FLUSH ASYNC; FUNCTION FLUSH x; FUNCTION KILL; "
+        "FUNCTION STATS; FUNCTION LIST LIBRARYNAME lib; FUNCTION LIST LIBRARYNAME lib WITHCODE; "
+        "FUNCTION LIST WITHCODE LIBRARYNAME oth*; FUNCTION LIST LIBRARYNAME; FUNCTION LIST WITHCODE WITHCODE; "
+        "FUNCTION LIST x; FUNCTION RESTORE x; FUNCTION RESTORE x FLUSH; FUNCTION RESTORE x APPEND; "
+        "FUNCTION RESTORE x y; FUNCTION HELP; FUNCTION DUMP x"
     ),
     st.builds(
         lambda name, function, count, arguments: (name, function, count, *arguments),
@@ -144,15 +148,16 @@ clients: Requests = st.one_of(
         ),
     ).filter(lambda drawn: len(drawn) > 2),
     _one_of(
-        "CLIENT KILL 1.2.3.4:5\nCLIENT KILL TYPE master SKIPME x\nCLIENT KILL TYPE master SKIPME no\nCLIENT NO-EVICT ON\n"
-        "CLIENT NO-EVICT OFF\nCLIENT NO-EVICT x\nCLIENT PAUSE x\nCLIENT PAUSE -1\nCLIENT PAUSE 0\nCLIENT PAUSE 0 WRITE\n"
-        "CLIENT PAUSE 0 x\nCLIENT REPLY x\nCLIENT REPLY ON\nCLIENT UNBLOCK 99999999\nCLIENT UNBLOCK x\n"
-        "CLIENT UNBLOCK 99999999 ERROR\nCLIENT UNBLOCK 99999999 x\nAUTH x\nAUTH x y\nAUTH x y z\nAUTH default x\n"
-        "HELLO 3 AUTH\nHELLO 3 AUTH x y\nHELLO 2 SETNAME\nHELLO 2 SETNAME a\\x00b\nECHO\nPING 1 2\n"
-        "SELECT\nWAIT 0 -1\nWAIT x 0\nWAIT 0 x\nWAIT 0\nREADONLY\nREADWRITE\nASKING\nACL WHOAMI\nACL CAT nosuch\n"
-        "ACL GETUSER nosuch\nACL DELUSER nosuch\nACL DELUSER default\nACL DRYRUN\nACL DRYRUN default GET k\n"
-        "ACL DRYRUN default GET\nACL DRYRUN nosuch GET k\nACL LOG x\nACL LOG RESET\nACL GENPASS x\nACL LOAD\nACL SAVE\n"
-        "ACL SETUSER x nosuch\nACL USERS\nACL LIST"
+        "CLIENT KILL 1.2.3.4:5; CLIENT KILL TYPE master SKIPME x; CLIENT KILL TYPE master SKIPME no; "
+        "CLIENT NO-EVICT ON; CLIENT NO-EVICT OFF; CLIENT NO-EVICT x; CLIENT PAUSE x; CLIENT PAUSE -1; "
+        "CLIENT PAUSE 0; CLIENT PAUSE 0 WRITE; CLIENT PAUSE 0 x; CLIENT REPLY x; CLIENT REPLY ON; "
+        "CLIENT UNBLOCK 99999999; CLIENT UNBLOCK x; CLIENT UNBLOCK 99999999 ERROR; CLIENT UNBLOCK 99999999 x; "
+        "AUTH x; AUTH x y; AUTH x y z; AUTH default x; HELLO 3 AUTH; HELLO 3 AUTH x y; HELLO 2 SETNAME; "
+        "HELLO 2 SETNAME a\\x00b; ECHO; PING 1 2; SELECT; WAIT 0 -1; WAIT x 0; WAIT 0 x; WAIT 0; READONLY; "
+        "READWRITE; ASKING; ACL WHOAMI; ACL CAT nosuch; ACL GETUSER nosuch; ACL DELUSER nosuch; "
+        "ACL DELUSER default; ACL DRYRUN; ACL DRYRUN default GET k; ACL DRYRUN default GET; "
+        "ACL DRYRUN nosuch GET k; ACL LOG x; ACL LOG RESET; ACL GENPASS x; ACL LOAD; ACL SAVE; "
+        "ACL SETUSER x nosuch; ACL USERS; ACL LIST"
     ),
 )
 
@@ -168,32 +173,35 @@ introspection: Requests = st.one_of(
         ),
     ),
     _one_of(
-        "COMMAND LIST FILTERBY\nCOMMAND LIST FILTERBY x y\nCOMMAND LIST FILTERBY MODULE x\nCOMMAND LIST x\n"
-        "COMMAND LIST FILTERBY PATTERN getex\nCOMMAND LIST FILTERBY ACLCAT nosuch\nCOMMAND HELP\nCONFIG GET nosuch\n"
-        "CONFIG GET maxmemory\nCONFIG GET MAXMEMORY maxmemory\nCONFIG GET\nCONFIG SET x y\nCONFIG SET maxmemory x\n"
-        "CONFIG SET maxmemory 0\nCONFIG SET maxmemory\nCONFIG SET maxmemory 0 maxmemory 0\nCONFIG SET maxmemory 0 x\n"
-        "CONFIG SET list-max-listpack-size 4 list-compress-depth x\nCONFIG REWRITE\nCONFIG HELP\nDEBUG NOSUCH\n"
-        "DEBUG SLEEP x\nDEBUG STRINGMATCH-LEN 5 x\nDEBUG OBJECT nosuch\nDEBUG DIGEST-VALUE nosuch\nDEBUG DIGEST\n"
-        "INFO nosuch\nINFO nosuch other\nINFO errorstats\nLATENCY LATEST\nLATENCY HISTORY x\nLATENCY GRAPH x\n"
-        "LATENCY RESET\nLATENCY RESET x\nLATENCY HISTOGRAM nosuch\nLATENCY x\nLATENCY HELP\nLOLWUT VERSION\n"
-        "MEMORY USAGE nosuch\nMEMORY USAGE nosuch SAMPLES\nMEMORY USAGE nosuch SAMPLES x\nMEMORY USAGE {t}a SAMPLES -1\n"
-        "MEMORY x\nMEMORY HELP\nMODULE LIST\nMODULE LOAD\nMODULE UNLOAD x\nMODULE LOADEX\nMODULE HELP\nOBJECT HELP\n"
-        "SLOWLOG LEN\nSLOWLOG RESET\nSLOWLOG GET 0\nSLOWLOG GET x\nSLOWLOG GET -2\nSLOWLOG x\nPUBSUB CHANNELS\n"
-        "PUBSUB CHANNELS a*\nPUBSUB NUMSUB\nPUBSUB NUMSUB a b\nPUBSUB NUMPAT\nPUBSUB SHARDCHANNELS\nPUBSUB SHARDCHANNELS a\n"
-        "PUBSUB SHARDNUMSUB a\nPUBSUB x\nPUBLISH a\nPUBLISH a b\nSPUBLISH a b\nUNSUBSCRIBE\nPUNSUBSCRIBE a\nSUNSUBSCRIBE\n"
-        "PFSELFTEST x\nPFDEBUG x\nTIME x\nROLE x\nLASTSAVE x\nSAVE x\nBGSAVE x\nBGREWRITEAOF x\nREPLICAOF x\nSLAVEOF NO\n"
-        "REPLICAOF NO ONE\nREPLICAOF 127.0.0.1 x\nFAILOVER x\nFAILOVER ABORT\nFAILOVER TO x\nFAILOVER TIMEOUT 0\n"
-        "PSYNC x\nREPLCONF x\nSHUTDOWN x\nSHUTDOWN ABORT\nSHUTDOWN SAVE NOSAVE\nMONITOR x\nRESTORE-ASKING {t}a 0 x\n"
-        "RESTORE-ASKING {t}a 0 x REPLACE ABSTTL IDLETIME 5\nMIGRATE\nMIGRATE a 1 k 0 x\nMIGRATE a 1 k x 1\n"
-        "MIGRATE 127.0.0.1 1 nosuch 0 1\nMIGRATE 127.0.0.1 1 k 0 1 x\nMIGRATE 127.0.0.1 1 k 0 1 KEYS a\n"
-        "MIGRATE 127.0.0.1 1 k 0 1 AUTH\nMIGRATE 127.0.0.1 1 k 0 1 AUTH2 a\nMIGRATE 127.0.0.1 1 nosuch 0 1 COPY REPLACE"
+        "COMMAND LIST FILTERBY; COMMAND LIST FILTERBY x y; COMMAND LIST FILTERBY MODULE x; COMMAND LIST x; "
+        "COMMAND LIST FILTERBY PATTERN getex; COMMAND LIST FILTERBY ACLCAT nosuch; COMMAND HELP; "
+        "CONFIG GET nosuch; CONFIG GET maxmemory; CONFIG GET MAXMEMORY maxmemory; CONFIG GET; CONFIG SET x y; "
+        "CONFIG SET maxmemory x; CONFIG SET maxmemory 0; CONFIG SET maxmemory; CONFIG SET maxmemory 0 maxmemory 0; "
+        "CONFIG SET maxmemory 0 x; CONFIG SET list-max-listpack-size 4 list-compress-depth x; CONFIG REWRITE; "
+        "CONFIG HELP; DEBUG NOSUCH; DEBUG SLEEP x; DEBUG STRINGMATCH-LEN 5 x; DEBUG OBJECT nosuch; "
+        "DEBUG DIGEST-VALUE nosuch; DEBUG DIGEST; INFO nosuch; INFO nosuch other; INFO errorstats; LATENCY LATEST; "
+        "LATENCY HISTORY x; LATENCY GRAPH x; LATENCY RESET; LATENCY RESET x; LATENCY HISTOGRAM nosuch; LATENCY x; "
+        "LATENCY HELP; LOLWUT VERSION; MEMORY USAGE nosuch; MEMORY USAGE nosuch SAMPLES; "
+        "MEMORY USAGE nosuch SAMPLES x; MEMORY USAGE {t}a SAMPLES -1; MEMORY x; MEMORY HELP; MODULE LIST; "
+        "MODULE LOAD; MODULE UNLOAD x; MODULE LOADEX; MODULE HELP; OBJECT HELP; SLOWLOG LEN; SLOWLOG RESET; "
+        "SLOWLOG GET 0; SLOWLOG GET x; SLOWLOG GET -2; SLOWLOG x; PUBSUB CHANNELS; PUBSUB CHANNELS a*; "
+        "PUBSUB NUMSUB; PUBSUB NUMSUB a b; PUBSUB NUMPAT; PUBSUB SHARDCHANNELS; PUBSUB SHARDCHANNELS a; "
+        "PUBSUB SHARDNUMSUB a; PUBSUB x; PUBLISH a; PUBLISH a b; SPUBLISH a b; UNSUBSCRIBE; PUNSUBSCRIBE a; "
+        "SUNSUBSCRIBE; PFSELFTEST x; PFDEBUG x; TIME x; ROLE x; LASTSAVE x; SAVE x; BGSAVE x; BGREWRITEAOF x; "
+        "REPLICAOF x; SLAVEOF NO; REPLICAOF NO ONE; REPLICAOF 127.0.0.1 x; FAILOVER x; FAILOVER ABORT; "
+        "FAILOVER TO x; FAILOVER TIMEOUT 0; PSYNC x; REPLCONF x; SHUTDOWN x; SHUTDOWN ABORT; SHUTDOWN SAVE NOSAVE; "
+        "MONITOR x; RESTORE-ASKING {t}a 0 x; RESTORE-ASKING {t}a 0 x REPLACE ABSTTL IDLETIME 5; MIGRATE; "
+        "MIGRATE a 1 k 0 x; MIGRATE a 1 k x 1; MIGRATE 127.0.0.1 1 nosuch 0 1; MIGRATE 127.0.0.1 1 k 0 1 x; "
+        "MIGRATE 127.0.0.1 1 k 0 1 KEYS a; MIGRATE 127.0.0.1 1 k 0 1 AUTH; MIGRATE 127.0.0.1 1 k 0 1 AUTH2 a; "
+        "MIGRATE 127.0.0.1 1 nosuch 0 1 COPY REPLACE"
     ),
 )
 
 without_cluster: Requests = _one_of(
-    "CLUSTER INFO\nCLUSTER NODES\nCLUSTER SLOTS\nCLUSTER MYID\nCLUSTER KEYSLOT a\nCLUSTER x\nCLUSTER HELP\nCLUSTER SHARDS\n"
-    "CLUSTER RESET x\nCLUSTER SETSLOT 1 x\nCLUSTER MEET a b\nCLUSTER REPLICATE x\nCLUSTER COUNTKEYSINSLOT 1\nCLUSTER LINKS\n"
-    "CLUSTER FAILOVER x\nCLUSTER FORGET x\nCLUSTER ADDSLOTS 1\nCLUSTER SAVECONFIG\nCLUSTER BUMPEPOCH\nCLUSTER"
+    "CLUSTER INFO; CLUSTER NODES; CLUSTER SLOTS; CLUSTER MYID; CLUSTER KEYSLOT a; CLUSTER x; CLUSTER HELP; "
+    "CLUSTER SHARDS; CLUSTER RESET x; CLUSTER SETSLOT 1 x; CLUSTER MEET a b; CLUSTER REPLICATE x; "
+    "CLUSTER COUNTKEYSINSLOT 1; CLUSTER LINKS; CLUSTER FAILOVER x; CLUSTER FORGET x; CLUSTER ADDSLOTS 1; "
+    "CLUSTER SAVECONFIG; CLUSTER BUMPEPOCH; CLUSTER"
 )
 """For servers that are not in cluster mode."""
 

@@ -21,6 +21,8 @@ _NUMBER = re.compile(rb"(?<![0-9.])\d{5,13}(?![0-9.])")
 
 _CLIENT_ID = re.compile(rb"(?<=\$2\r\nid\r\n):\d+")
 
+_SECONDS = re.compile(rb"^:\d{1,2}(?=\r\n)")
+
 
 def _near(number: int, expected: int) -> bool:
     return abs(number - expected) <= _TOLERANCE_MS
@@ -54,6 +56,8 @@ def reply(request: Request, raw: bytes) -> bytes:
         return same_payload(raw)
     if name == b"RANDOMKEY":
         return raw[:1]
+    if name == b"OBJECT" and request[1:2] and request[1].upper() == b"IDLETIME":
+        return _SECONDS.sub(b":<idle>", raw)
     if name == b"EXEC" or name in _TELLS_TIME:
         return hide_relative_times(raw)
     return raw

@@ -229,7 +229,7 @@ class Pair:
     def exchange_payloads(self, connection: int, source: bytes, target: bytes) -> None:
         """RESTORE what the other side has dumped."""
         if self.sides[1].observer.ask(b"OBJECT", b"ENCODING", source) == b"$9\r\nhashtable\r\n":
-            return  # The order of a hash table's fields is nobody's business, that of a listpack made from it is compared.
+            return  # Its fields have no order that would be the same; those of a listpack made from it have.
         payloads = [_bulk(side.observer.ask(b"DUMP", source)) for side in self.sides]
         if None in payloads:
             assert payloads == [None, None], self.story("one side has nothing to dump")
