@@ -20,8 +20,8 @@ MIN_SIZE_BYTES = 16 * 1024
 CHUNK_BYTES = 16 * 1024
 """Small appends are merged until a chunk has about this size, so that 30-byte commands do not cost 100 bytes each."""
 
-_CHUNK_OVERHEAD_BYTES = 33 + 32 + 16
-"""A bytes object, an integer, and their places in two lists."""
+_CHUNK_OVERHEAD_BYTES = 33 + 16 + 32 + 18
+"""A bytes object, what the allocator adds to it, an integer, and their places in two lists with some to spare."""
 _MERGE_AFTER_APPENDS = 64
 _COMPACT_AFTER_DROPS = 64
 
