@@ -117,6 +117,10 @@ class ReplicaLink:
                 # The role may change again before this task has its first turn, and at every wait after that.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await self._follow()
+        except Exception:
+            # A bug of ours costs the link, and not the node.
+            self._server.report_exception()
+            self._connection_lost("internal error")
         finally:
             self._closed = True
             self._abandon_snapshot()
@@ -160,6 +164,9 @@ class ReplicaLink:
         except OSError as problem:
             self._failed(f"Unable to connect to MASTER: {problem.strerror or problem}")
             return None
+        except ValueError as problem:  # No name at all: empty labels, labels too long, no characters.
+            self._failed(f"Unable to connect to MASTER: {problem}")
+            return None
         for family, kind, protocol, _name, address in found:
             sock = trio.socket.socket(family, kind, protocol)
             try:
@@ -171,6 +178,9 @@ class ReplicaLink:
             except OSError as problem:
                 sock.close()
                 reason = os.strerror(problem.errno) if problem.errno else str(problem)
+            except ValueError as problem:
+                sock.close()
+                reason = f"bind-source-addr: {problem}"
             except BaseException:
                 sock.close()
                 raise

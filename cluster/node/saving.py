@@ -154,9 +154,13 @@ class Saving:
         """Notice a child's end at once rather than at the next round of housekeeping."""
         while self.saver.child is child and child.report_fd >= 0:
             # The descriptor may be closed while we wait: by check_child, or by whoever kills the child.
-            with contextlib.suppress(trio.ClosedResourceError, OSError):
+            with contextlib.suppress(trio.ClosedResourceError, trio.BusyResourceError, OSError):
                 await trio.lowlevel.wait_readable(child.report_fd)
-            self.check_child()
+            try:
+                self.check_child()
+            except Exception:
+                self._server.report_exception()
+                return  # The cron goes on looking.
             await trio.sleep(0.001)
 
     def check_child(self) -> None:
@@ -246,6 +250,9 @@ class Saving:
                     break  # What is left in the pipe is of no use to anybody.
             still_up = sum(replica in server.feed.replicas for replica in replicas)
             server.log.warning(f"Diskless rdb transfer, done reading from pipe, {still_up} replicas still up.")
+        except Exception:
+            server.report_exception()
+            child.kill()
         finally:
             trio.lowlevel.notify_closing(child.data_fd)
             os.close(child.data_fd)

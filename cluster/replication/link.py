@@ -191,7 +191,8 @@ class MasterHandshake:
             commands.append(encode_command(*words))
         commands.append(encode_command(b"REPLCONF", b"listening-port", b"%d" % options.listening_port))
         if options.announced_ip:
-            commands.append(encode_command(b"REPLCONF", b"ip-address", options.announced_ip.encode()))
+            address = options.announced_ip.encode("utf-8", "surrogateescape")
+            commands.append(encode_command(b"REPLCONF", b"ip-address", address))
         commands.append(encode_command(b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"))
         actions.append(Send(b"".join(commands)))
         self.state = LinkState.RECEIVE_AUTH_REPLY if options.password else LinkState.RECEIVE_PORT_REPLY

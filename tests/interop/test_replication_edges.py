@@ -298,6 +298,37 @@ def test_a_shutdown_waits_also_for_who_is_being_synchronised(master_kind: Kind, 
     eventually(lambda: replica.call("DBSIZE") == 101, ignore=(ReplyError,))
 
 
+def test_masters_that_have_no_name_are_looked_for_again_and_again(start: Start, by_hand: HandMaster) -> None:
+    replica = start("ours")
+    for host in (
+        b".a",
+        b"..",
+        b"a" * 70,
+        b"a" * 300,
+        b"\xff\xfe",
+        b"a\0b",
+        b"",
+        b"x y",
+        b"127.0.0.1\n",
+        b"fe80::1%nosuch",
+    ):
+        seen = len(replica.log_text())
+        assert replica.call("REPLICAOF", host, 1) == b"OK"
+        eventually(lambda seen=seen: re.search("Unable to connect to M|Error condition", replica.log_text()[seen:]))  # type: ignore[misc]
+        assert replica.call("ROLE")[:3] == [b"slave", host, 1]
+        assert b"master_host:" + host in replica.call("INFO", "replication")
+    replica.call("CONFIG", "SET", "replica-announce-ip", b"\xff")
+    for source in (b"\xff", b"no such host"):
+        replica.call("CONFIG", "SET", "bind-source-addr", source)
+        replica.call("REPLICAOF", "127.0.0.1", by_hand.port)
+        eventually(lambda: "Error condition on socket for SYNC: " in replica.log_text().splitlines()[-1])
+        replica.call("REPLICAOF", "NO", "ONE")
+    replica.call("CONFIG", "SET", "bind-source-addr", "")
+    replica.call("REPLICAOF", "127.0.0.1", by_hand.port)
+    by_hand.accept()
+    assert "Traceback" not in replica.log_text()
+
+
 @pytest.mark.parametrize("master_kind", ["ours", "real"])
 def test_a_file_that_is_cut_while_it_is_sent(master_kind: Kind, start: Start) -> None:
     """The replica was promised more: what follows in the stream must not be taken for that."""
