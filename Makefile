@@ -62,7 +62,7 @@ clean: six-node-stop  ## remove caches, build results and the example's data
 distclean: clean  ## also remove .venv
 	rm -rf $(VENV)
 
-redis:
+redis:  ## install Debian's redis-server and redis-tools, if missing and allowed; no service is started
 	@sh .ci/install-redis
 
 $(BIN)/python:

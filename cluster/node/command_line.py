@@ -32,10 +32,7 @@ Examples:
        redis-cluster-node --port 7000 --cluster-enabled yes
        redis-cluster-node --port 7777 --replicaof 127.0.0.1 8888
        redis-cluster-node /etc/redis/7000.conf --loglevel verbose -
-       redis-cluster-node /etc/redis/7000.conf --loglevel verbose
-
-Sentinel mode:
-       redis-cluster-node /etc/redis/sentinel.conf --sentinel"""
+       redis-cluster-node /etc/redis/7000.conf --loglevel verbose"""
 
 
 class Action(enum.Enum):
