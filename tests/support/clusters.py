@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import attrs
 import redis
@@ -30,6 +30,8 @@ from tests.support.wire import ReplyError
 
 SLOTS = 16384
 Creation = Literal["commands", "redis-cli", "hashslot-cli", "none"]
+NOT_YET: Final = (OSError, AssertionError, ReplyError)
+"""What nodes may answer while one waits for them: a replica that takes over its master's data says LOADING."""
 
 
 @attrs.frozen
@@ -220,13 +222,14 @@ class ClusterFixture:
                         return False
             return True
 
-        eventually(full_mesh, timeout, message=lambda: f"full mesh\n{self.describe()}")
+        eventually(full_mesh, timeout, ignore=NOT_YET, message=lambda: f"full mesh\n{self.describe()}")
 
     def wait_ok(self, timeout: float = 30.0) -> None:
         """cluster_state:ok on every running node, and all agree who serves what."""
         eventually(
             lambda: all(node.cluster_info()["cluster_state"] == "ok" for node in self.running),
             timeout,
+            ignore=NOT_YET,
             message=lambda: f"cluster_state:ok on all\n{self.describe()}",
         )
         self.wait_agreement(timeout)
@@ -237,7 +240,9 @@ class ClusterFixture:
         def agree() -> bool:
             return len({(self.slot_map(node), self.role_map(node)) for node in self.running}) == 1
 
-        eventually(agree, timeout, message=lambda: f"agreement about slots and roles\n{self.describe()}")
+        eventually(
+            agree, timeout, ignore=NOT_YET, message=lambda: f"agreement about slots and roles\n{self.describe()}"
+        )
 
     def wait_in_sync(self, timeout: float = 30.0) -> None:
         """Every running replica has its link up and has acknowledged its master's whole stream."""
@@ -256,7 +261,7 @@ class ClusterFixture:
                     return False
             return True
 
-        eventually(in_sync, timeout, message=lambda: f"replicas in sync\n{self.describe()}")
+        eventually(in_sync, timeout, ignore=NOT_YET, message=lambda: f"replicas in sync\n{self.describe()}")
 
     def wait_replicas_listed(self, timeout: float = 30.0) -> None:
         """Every node lists every replica in CLUSTER SLOTS, which it does once it has heard of an offset above 0."""
@@ -270,7 +275,7 @@ class ClusterFixture:
             ranges = [one for node in self.running for one in node.call("CLUSTER", "SLOTS")]
             return all(len(one) == 3 + self.replicas for one in ranges)
 
-        eventually(listed, timeout, message=lambda: f"replicas in CLUSTER SLOTS\n{self.describe()}")
+        eventually(listed, timeout, ignore=NOT_YET, message=lambda: f"replicas in CLUSTER SLOTS\n{self.describe()}")
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
