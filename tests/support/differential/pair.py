@@ -228,7 +228,8 @@ class Pair:
 
     def exchange_payloads(self, connection: int, source: bytes, target: bytes) -> None:
         """RESTORE what the other side has dumped."""
-        if self.sides[1].observer.ask(b"OBJECT", b"ENCODING", source) == b"$9\r\nhashtable\r\n":
+        encodings = [side.observer.ask(b"OBJECT", b"ENCODING", source) for side in self.sides]  # Of both: it is a hit.
+        if encodings[1] == b"$9\r\nhashtable\r\n":
             return  # Its fields have no order that would be the same; those of a listpack made from it have.
         payloads = [_bulk(side.observer.ask(b"DUMP", source)) for side in self.sides]
         if None in payloads:
