@@ -6,6 +6,7 @@ from cluster import clock, errors
 from cluster.commands.arguments import expire_time_ms, parse_int32, parse_integer
 from cluster.commands.context import Session
 from cluster.commands.registry import command
+from cluster.commands.scanning import parse_scan_options
 from cluster.errors import CommandError
 from cluster.keyspace import values
 from cluster.keyspace.access import frequency_of
@@ -317,26 +318,12 @@ def scan(client: Session, argv: list[bytes]) -> bytes:
     Slots of many keys are walked in pieces (keyspace.slot_scan).
     """
     cursor = parse_cursor(argv[1])
-    count, pattern, wanted_type = 10, None, None
-    words = iter(argv[2:])
-    for word in words:
-        option, argument = word.upper(), next(words, None)
-        if argument is None:
-            raise CommandError(errors.SYNTAX)
-        if option == b"COUNT":
-            count = parse_integer(argument)
-            if count < 1:
-                raise CommandError(errors.SYNTAX)
-        elif option == b"MATCH":
-            pattern = argument
-        elif option == b"TYPE":
-            wanted_type = argument.lower()
-        else:
-            raise CommandError(errors.SYNTAX)
+    options = parse_scan_options(argv[2:], has_type=True)
+    wanted_type = options.wanted_type
     db = client.db
-    cursor, found = SLOT_SCANS.walk(db.slots, cursor, count, clock.monotonic_ms())
-    if pattern is not None and pattern != b"*":
-        found = list(filter(compile_glob(pattern), found))
+    cursor, found = SLOT_SCANS.walk(db.slots, cursor, options.count, clock.monotonic_ms())
+    if options.matches is not None:
+        found = list(filter(options.matches, found))
     visible = []
     for key in found:
         # A look at the type counts as reading, as in Redis.

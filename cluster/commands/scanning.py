@@ -27,15 +27,16 @@ _RANGE: Final = b"ERR value is out of range, value must between -922337203685477
 
 @attrs.frozen
 class ScanOptions:
-    """COUNT and MATCH; ``matches`` is None where everything does."""
+    """COUNT and MATCH; ``matches`` is None where everything does. Of SCAN alone: TYPE."""
 
     count: int
     matches: Matcher | None
+    wanted_type: bytes | None = None
 
 
-def parse_scan_options(words: list[bytes]) -> ScanOptions:
+def parse_scan_options(words: list[bytes], *, has_type: bool = False) -> ScanOptions:
     """The words after the cursor. Raises CommandError."""
-    count, pattern = 10, b"*"
+    count, pattern, wanted_type = 10, b"*", None
     rest = iter(words)
     for word in rest:
         option, argument = word.upper(), next(rest, None)
@@ -47,9 +48,11 @@ def parse_scan_options(words: list[bytes]) -> ScanOptions:
                 raise CommandError(errors.SYNTAX)
         elif option == b"MATCH":
             pattern = argument
+        elif option == b"TYPE" and has_type:
+            wanted_type = argument.lower()
         else:
             raise CommandError(errors.SYNTAX)
-    return ScanOptions(count, None if pattern == b"*" else compile_glob(pattern))
+    return ScanOptions(count, None if pattern == b"*" else compile_glob(pattern), wanted_type)
 
 
 def matching(found: list[tuple[bytes, Any]], options: ScanOptions) -> list[tuple[bytes, Any]]:
