@@ -27,7 +27,9 @@ def test_listeners_are_marked_where_that_is_allowed_and_open_in_any_case(mark: i
     lease = lease_port()
     settings = Settings(bind=["127.0.0.1"], port=lease.port, socket_mark_id=mark)
     try:
-        (listener,) = listen_on_tcp(settings, Log(settings)) or ()
+        listeners = listen_on_tcp(settings, Log(settings))
+        assert listeners is not None
+        (listener,) = listeners
         with listener:
             seen = listener.getsockopt(socket.SOL_SOCKET, socket.SO_MARK)
     finally:
