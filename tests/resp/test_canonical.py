@@ -16,7 +16,9 @@ WAYS = (scan_canonical, split_canonical)
 
 
 @given(commands, rests, st.integers(0, 2**40))
-def test_what_is_taken_is_what_the_exact_parser_takes(given_commands: list[list[bytes]], rest: bytes, position: int) -> None:
+def test_what_is_taken_is_what_the_exact_parser_takes(
+    given_commands: list[list[bytes]], rest: bytes, position: int
+) -> None:
     window = b"".join(map(bulk_array, given_commands)) + rest
     for read in WAYS:
         for count, (command, end) in enumerate(read(window, position), 1):
