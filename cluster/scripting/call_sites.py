@@ -24,6 +24,10 @@ _SETS_NO_REGISTER: Final = frozenset({7, 8, 9, 22, 23, 24, 25, 26, 30, 34, 35})
 _CONSTANT_BYTES: Final = {0: 0, 1: 1, 3: 8}
 """nil, boolean, number; strings have a size of their own."""
 _STRING: Final = 4
+_IS_VARARG: Final = 2
+_PARAMETERS_MAX: Final = 3
+"""Before ``...``: Lua 5.1 makes no room on its stack for copies of them (CVE-2014-5461), but leaves some to spare."""
+TOO_MANY_PARAMETERS: Final = b"too many parameters before '...'"
 
 
 class _Chunk:
@@ -32,10 +36,15 @@ class _Chunk:
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
         self.position = len(_HEADER)
+        self.overflowing_line: int | None = None
+        """Where a function begins that would be called with more values than the stack has room for."""
 
     def function(self) -> None:
         """One function and those inside it."""
         self._skip_string()
+        parameters, is_vararg = self.data[self.position + 2 * _INT.size + 1 : self.position + 2 * _INT.size + 3]
+        if is_vararg & _IS_VARARG and parameters > _PARAMETERS_MAX and self.overflowing_line is None:
+            self.overflowing_line = _INT.unpack_from(self.data, self.position)[0]
         self.position += 2 * _INT.size + 4  # First and last line; upvalues, parameters, varargs, registers.
         self._code()
         for _ in range(self._int()):
@@ -92,3 +101,12 @@ def keep_call_sites(dumped: bytes) -> bytes | None:
     chunk = _Chunk(dumped)
     chunk.function()
     return bytes(chunk.data) if chunk.data != dumped else None
+
+
+def overflowing_line(dumped: bytes) -> int | None:
+    """The line of a function in a compiled chunk whose call may write beyond the stack; None: there is none."""
+    if not dumped.startswith(_HEADER):
+        return None
+    chunk = _Chunk(dumped)
+    chunk.function()
+    return chunk.overflowing_line

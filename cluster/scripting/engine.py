@@ -19,7 +19,7 @@ from typing import Any, Final, NoReturn, Protocol
 import attrs
 
 import cluster
-from cluster.scripting.call_sites import keep_call_sites
+from cluster.scripting.call_sites import TOO_MANY_PARAMETERS, keep_call_sites, overflowing_line
 from cluster.scripting.conversion import ScriptFailure, argument_of, failure_of, tostring, value_of_reply
 from cluster.scripting.debugger import DebugSession
 
@@ -209,6 +209,7 @@ class LuaEngine:
             b"interrupt": self._interrupt,
             b"count_error": self._count_error,
             b"protocols": self._host.protocols,
+            b"overflowing_line": self._guarded(overflowing_line),
             b"log": self._guarded(self._log),
             b"sha1hex": self._guarded(self._sha1hex),
             b"error_reply": self._guarded(self._error_reply),
@@ -270,7 +271,11 @@ class LuaEngine:
             code = b" " + code  # Else it would be taken for bytecode, which can do anything.
         try:
             function = self._runtime.compile(code, name=name)
-            kept = keep_call_sites(self._dump(function))
+            dumped = self._dump(function)
+            line = overflowing_line(dumped)
+            if line is not None:
+                raise CompileError(b"%b:%d: %b" % (name[1:].encode(), line, TOO_MANY_PARAMETERS))
+            kept = keep_call_sites(dumped)
             if kept is not None:
                 function = self._runtime.compile(kept, name=name)
             return self._adopt(function)

@@ -32,6 +32,7 @@ local raw_globals = _G
 
 local call, try_call, unwrap, interrupt = as_function(host.call), as_function(host.try_call), as_function(host.unwrap), as_function(host.interrupt)
 local call_many, try_call_many = as_function(host.call_many), as_function(host.try_call_many)
+local overflowing_line = as_function(host.overflowing_line)
 local count_error, protocols = as_function(host.count_error), as_function(host.protocols)
 
 local READ_ONLY = "Attempt to modify a readonly table"
@@ -395,6 +396,15 @@ end
 
 -- Code ---------------------------------------------------------------------------------------------------------------
 
+-- What was compiled, unless one of its functions could write beyond Lua's stack.
+local function admitted(chunk)
+    local line = overflowing_line(dump(chunk))
+    if line then
+        return nil, format("%s:%d: too many parameters before '...'", getinfo(chunk, "S").short_src, line)
+    end
+    return setfenv(chunk, environment)
+end
+
 -- Compiles text only: what begins like bytecode is given to the parser of text, which refuses it.
 local function compile(text, name)
     if byte(text) == 27 then
@@ -402,7 +412,7 @@ local function compile(text, name)
     end
     local chunk, failure = loadstring(text, name)
     if chunk then
-        return setfenv(chunk, environment)
+        return admitted(chunk)
     end
     return nil, failure
 end
@@ -434,7 +444,7 @@ function base.load(reader, name)
         return piece
     end, name or "=(load)")
     if chunk then
-        return setfenv(chunk, environment)
+        return admitted(chunk)
     end
     failure = presentable(failure)
     pass_on_overflow(failure)

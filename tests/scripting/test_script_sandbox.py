@@ -324,3 +324,19 @@ def test_as_many_arguments_as_a_script_can_pass(lua: LuaEngine, host: FakeHost) 
 def test_a_range_beyond_32_bits_is_refused(lua: LuaEngine, bounds: str) -> None:
     """Lua's own check overflows, and the values are written over other memory."""
     assert b"too many results to unpack" in message(lua, f"return unpack({{}}, {bounds})")
+
+
+_MANY = "function(a, b, c, d, ...) return a end"
+
+
+def test_functions_that_would_overflow_the_stack_are_refused(lua: LuaEngine) -> None:
+    """CVE-2014-5461: parameters before ``...`` are copied to where there may be no stack any more."""
+    with pytest.raises(CompileError, match=r"user_script:2: too many parameters before '\.\.\.'"):
+        lua.compile(b"local x = 1\nreturn function() return " + _MANY.encode() + b" end", "@user_script")
+    for maker in (
+        f"loadstring('return {_MANY}')",
+        f"load(coroutine.wrap(function() coroutine.yield('return {_MANY}') end))",
+    ):
+        assert b"too many parameters before '...'" in value(lua, f"return select(2, {maker})")
+    assert value(lua, "local function f(a, b, c, ...) return a + select('#', ...) end return f(1, 2, 3, 4, 5)") == 3
+    assert value(lua, "local function f(a, b, c, d, e) return a + e end return f(1, 2, 3, 4, 5)") == 6
