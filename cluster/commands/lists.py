@@ -11,7 +11,7 @@ from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError
 from cluster.keyspace.database import Database
-from cluster.keyspace.lists import EXCERPTS, ListValue
+from cluster.keyspace.lists import ListValue
 from cluster.resp.encode import EMPTY_ARRAY, MINUS_ONE, OK, ZERO, array, bulk, bulk_array, integer
 from cluster.slots.hashing import key_slot
 
@@ -322,22 +322,13 @@ def lindex(client: Session, argv: list[bytes]) -> bytes:
 
 @command("lrange")
 def lrange(client: Session, argv: list[bytes]) -> bytes:
-    db, key, start_word, end_word = client.db, argv[1], argv[2], argv[3]
-    stored = db.slots[client.slot].get(key)
-    reply = EXCERPTS.find(stored, start_word, end_word) if type(stored) is ListValue else None
-    if reply is not None:
-        return EMPTY_ARRAY if db.read(key, client.slot) is None else reply  # Its time may be over.
-    start, end = parse_integer(start_word), parse_integer(end_word)
-    value = _read(client, key)
+    start, end = parse_integer(argv[2]), parse_integer(argv[3])
+    value = _read(client, argv[1])
     if value is None:
         return EMPTY_ARRAY
     first, stop = _range(value, start, end)
     found = value.slice(first, stop)
-    if not found:
-        return EMPTY_ARRAY
-    reply = bulk_array(found)
-    EXCERPTS.keep(value, start_word, end_word, reply)
-    return reply
+    return bulk_array(found) if found else EMPTY_ARRAY
 
 
 @command("lpos")

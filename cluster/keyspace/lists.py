@@ -5,7 +5,6 @@ Role        The two ends are plain Python lists of up to ``2 * NODE_ELEMENTS`` e
             over their own length, where an object of its own would take 41 or more. Bulky nodes stay plain lists.
 Invariants  ``_sizes[i]`` is the number of elements of ``_nodes[i]``, never 0; ``_inner_count`` is their sum. Either end
             may be empty while the list is not; a pop then takes the next node, or the other end, in its place.
-            Whatever changes the elements makes ``excerpt`` 0.
 Costs       Push and pop O(1). An index: a bisection over the nodes (whose ends are added up again after they
             changed) and one node to unpack. Searches go through packed nodes as bytes, and unpack what may match.
 Format      A node is packed by marshal, whose fixed old version 2 is bytes with a tag and a length; it never leaves
@@ -30,9 +29,6 @@ NODE_ELEMENTS: Final = 128
 NODE_BYTES: Final = 8192
 """A node with more in it is not packed: objects of their own cost its elements little."""
 
-EXCERPT_PLACES: Final = 64
-EXCERPT_BYTES: Final = 16 * 1024
-"""Longer replies are not remembered, so that all together need a megabyte at most."""
 
 _MOST_AT_END: Final = 2 * NODE_ELEMENTS
 _MARSHAL_VERSION: Final = 2  # The last one without references between equal objects.
@@ -60,7 +56,7 @@ def _unpack(node: Node) -> list[bytes]:
 class ListValue:
     """A list. Whoever takes its last element removes the key."""
 
-    __slots__ = ("_ends_at", "_head", "_inner_count", "_nodes", "_sizes", "_tail", "excerpt")
+    __slots__ = ("_ends_at", "_head", "_inner_count", "_nodes", "_sizes", "_tail")
 
     type_name: ClassVar[bytes] = b"list"
 
@@ -72,8 +68,6 @@ class ListValue:
         self._sizes: deque[int] | None = None
         self._ends_at: list[int] | None = None
         """Where each node ends, counted from where the first begins; None: to be added up."""
-        self.excerpt = 0
-        """What :data:`EXCERPTS` knows of the list as it is; 0: nothing."""
 
     def __del__(self) -> None:
         if self._nodes is not None and self._inner_count > LARGE:
@@ -100,7 +94,6 @@ class ListValue:
     def push_left(self, elements: list[bytes]) -> None:
         """Put elements before the first one, one after another: the last of them becomes the first."""
         head = self._head
-        self.excerpt = 0
         if len(elements) == 1:
             head.insert(0, elements[0])
         else:
@@ -111,14 +104,12 @@ class ListValue:
     def push_right(self, elements: list[bytes]) -> None:
         """Put elements behind the last one."""
         tail = self._tail
-        self.excerpt = 0
         tail += elements
         if len(tail) > _MOST_AT_END:
             self._shed_tail()
 
     def pop_left(self) -> bytes:
         """Take the first element. The list must not be empty."""
-        self.excerpt = 0
         head = self._head
         if not head:
             head = self._next_head()
@@ -126,7 +117,6 @@ class ListValue:
 
     def pop_right(self) -> bytes:
         """Take the last element. The list must not be empty."""
-        self.excerpt = 0
         tail = self._tail
         if not tail:
             tail = self._next_tail()
@@ -148,7 +138,6 @@ class ListValue:
 
     def drop_left(self, count: int) -> None:
         """Remove the first ``count`` elements, or all."""
-        self.excerpt = 0
         while count > 0 and (self._head or self._inner_count):
             if not self._head and self._sizes and self._sizes[0] <= count:
                 count -= self._forget_node(first=True)
@@ -162,7 +151,6 @@ class ListValue:
 
     def drop_right(self, count: int) -> None:
         """Remove the last ``count`` elements, or all."""
-        self.excerpt = 0
         while count > 0 and (self._tail or self._inner_count):
             if not self._tail and self._sizes and self._sizes[-1] <= count:
                 count -= self._forget_node(first=False)
@@ -248,7 +236,6 @@ class ListValue:
         found = self._locate(index)
         if found is None:
             return False
-        self.excerpt = 0
         node, offset, number = found
         elements = _unpack(node)
         elements[offset] = element
@@ -339,7 +326,6 @@ class ListValue:
             return False
         found = self._locate(index)
         assert found is not None
-        self.excerpt = 0
         node, offset, number = found
         elements = _unpack(node)
         elements.insert(offset + after, element)
@@ -363,7 +349,6 @@ class ListValue:
 
     def remove(self, element: bytes, count: int) -> int:
         """Take away up to ``count`` equals of ``element``, from the right when negative, all for 0; how many went."""
-        self.excerpt = 0
         most = abs(count) or len(self)
         backwards = count < 0
         first, last = (self._tail, self._head) if backwards else (self._head, self._tail)
@@ -459,48 +444,6 @@ class ListValue:
         looked_at = list(islice(self._nodes or (), samples or None))
         inside = sum(map(_node_bytes, looked_at)) * len(self._nodes or ()) // max(len(looked_at), 1)
         return own + _node_bytes(self._head) + inside + _node_bytes(self._tail)
-
-
-@final
-class Excerpts:
-    """The replies that LRANGE gave last: a list that is read more often than it changes is encoded once.
-
-    A list knows its last reply by a number. In the place of an old number there may be another's reply by now.
-    """
-
-    __slots__ = ("_ends", "_numbers", "_replies", "_starts", "_taken")
-
-    def __init__(self) -> None:
-        self._taken = 0
-        self._numbers = [0] * EXCERPT_PLACES
-        self._starts = [b""] * EXCERPT_PLACES
-        self._ends = [b""] * EXCERPT_PLACES
-        self._replies = [b""] * EXCERPT_PLACES
-
-    def find(self, value: ListValue, start: bytes, end: bytes) -> bytes | None:
-        """The reply to a request with these words, if it is still what the list holds."""
-        number = value.excerpt
-        if not number:
-            return None
-        place = number % EXCERPT_PLACES
-        if self._numbers[place] != number or self._starts[place] != start or self._ends[place] != end:
-            return None
-        return self._replies[place]
-
-    def keep(self, value: ListValue, start: bytes, end: bytes, reply: bytes) -> None:
-        """Remember a reply, in place of the one that was given longest ago."""
-        if len(reply) > EXCERPT_BYTES:
-            return
-        self._taken += 1
-        number = self._taken
-        place = number % EXCERPT_PLACES
-        self._numbers[place] = number
-        self._starts[place], self._ends[place], self._replies[place] = start, end, reply
-        value.excerpt = number
-
-
-EXCERPTS: Final = Excerpts()
-"""Those of this process."""
 
 
 def _node_bytes(node: Node) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.keyspace.digest import EMPTY_DIGEST
-from cluster.keyspace.lists import EXCERPT_BYTES, EXCERPT_PLACES, NODE_BYTES, NODE_ELEMENTS, Excerpts, ListValue
+from cluster.keyspace.lists import NODE_BYTES, NODE_ELEMENTS, ListValue
 
 _elements = st.one_of(
     st.sampled_from((b"", b"a", b"b", b"s\x01\x00\x00\x00a", b"x" * (NODE_BYTES // 2))),
@@ -121,9 +121,7 @@ def test_does_what_a_plain_list_does(initial: list[bytes], steps: list[tuple[Any
             original.set(len(original) // 2, b"other")
             original.push_right([b"other"])
         else:
-            value.excerpt, before = 1, list(model)
             assert act(value, step) == expect(model, step), step
-            assert not value.excerpt or model == before, step
         assert list(value) == model
         assert len(value) == len(model)
 
@@ -142,24 +140,6 @@ def test_inserting_at_one_place_over_and_over_splits_nodes() -> None:
         value.insert(b"500", b"new%d" % number, after=True)
         model.insert(model.index(b"500") + 1, b"new%d" % number)
     assert list(value) == model
-
-
-def test_replies_are_remembered_in_a_few_places() -> None:
-    excerpts, values = Excerpts(), [ListValue.of([b"x"]) for _ in range(EXCERPT_PLACES + 1)]
-    for number, value in enumerate(values[:-1]):
-        excerpts.keep(value, b"0", b"-1", b"reply %d" % number)
-    assert [excerpts.find(value, b"0", b"-1") for value in values[:3]] == [b"reply 0", b"reply 1", b"reply 2"]
-    assert excerpts.find(values[0], b"0", b"1") is excerpts.find(values[0], b"1", b"-1") is None
-    excerpts.keep(values[-1], b"0", b"-1", b"one more")
-    assert excerpts.find(values[0], b"0", b"-1") is None and excerpts.find(values[-1], b"0", b"-1") == b"one more"
-    excerpts.keep(values[0], b"0", b"-1", b"again")
-    assert excerpts.find(values[1], b"0", b"-1") is None and excerpts.find(values[0], b"0", b"-1") == b"again"
-    excerpts.keep(values[2], b"0", b"9", b"x" * EXCERPT_BYTES)
-    assert excerpts.find(values[2], b"0", b"9") == b"x" * EXCERPT_BYTES
-    excerpts.keep(values[2], b"0", b"99", b"x" * (EXCERPT_BYTES + 1))
-    assert excerpts.find(values[2], b"0", b"99") is None
-    values[2].push_right([b"y"])
-    assert excerpts.find(values[2], b"0", b"9") is None
 
 
 def test_a_long_list_needs_little_more_than_its_bytes() -> None:
