@@ -80,7 +80,8 @@ def _counted_keys(specs: list[dict[str, Any]], argv: list[bytes]) -> list[int]:
     if not 1 <= count <= len(argv) - first:
         return []
     keys = list(range(first, first + count))
-    return keys if len(specs) == 1 else [*keys, specs[0]["begin_search"]["spec"]["index"]]
+    # The destination comes first, as in the specs: commands take the first key's slot for its.
+    return keys if len(specs) == 1 else [specs[0]["begin_search"]["spec"]["index"], *keys]
 
 
 _SHORT: Final = 10

@@ -86,7 +86,8 @@ def test_a_real_server_names_the_same_keys(connection: RawConnection, name: str,
         # Of what is incomplete, routing (getKeysUsingLegacyRangeSpec) may see more keys than COMMAND GETKEYS tells.
         assert set(keys_of(row, argv)) <= set(arguments)
     else:
-        assert keys_of(row, argv) == theirs
+        assert sorted(keys_of(row, argv)) == sorted(theirs)
+        assert [argv[index] for index, _flags in key_positions(row, argv)][:1] == keys_of(row, argv)[:1]
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,11 @@ def test_a_real_server_routes_by_the_same_keys(
     slots = {key_slot(key) for key in keys_of(row, argv)}
 
     assert str(theirs).startswith("CROSSSLOT") == (len(slots) > 1), (argv, theirs, slots)
+
+
+@pytest.mark.parametrize(
+    "words", ["zunionstore to 2 a b", "zdiffstore to 1 a", "bitop and to a b", "zinterstore to 1 a"]
+)
+def test_the_destination_is_the_first_key(words: str) -> None:
+    argv = [word.encode() for word in words.split()]
+    assert keys_of(Command(_WITH_KEYS[words.split()[0]], None), argv)[0] == b"to"
