@@ -126,7 +126,7 @@ class Settings:
     databases: int = 16  # number of databases
     always_show_logo: bool = False  # draw the logo also when the log is not a terminal
     set_proc_title: bool = True  # show the title below in ps
-    proc_title_template: str = "{title} {listen-addr} {server-mode}"  # what ps shows; title: program or redis-server
+    proc_title_template: str = "{title} {listen-addr} {server-mode}"  # what ps shows; title: the program
     disable_thp: bool = True  # turn transparent huge pages off for the process
     ignore_warnings: str = ""  # names of start-up warnings that are not fatal (here none is)
     enable_protected_configs: str = "no"  # who may change dir and dbfilename: no, yes, local

@@ -19,8 +19,8 @@ from cluster.node.proc_title import set_title
 if TYPE_CHECKING:
     from cluster.node.server import Server
 
-_PROGRAM = "redis-server"
-"""The script beside ``__main__.py`` that does the same: operators and their tools know nodes by this name."""
+_PROGRAM = "redis-cluster-node"
+"""What ps shows of ``python -m cluster.node``."""
 
 _CLUSTER_DIRECTIVES = (
     "cluster-node-timeout",
@@ -80,10 +80,9 @@ class SettingsListeners:
         """Let ps show what the process is."""
         server = self._server
         if server.settings.set_proc_title:
-            folder, program = os.path.split(sys.argv[0])
             set_title(
                 server.settings,
-                title=os.path.join(folder, _PROGRAM) if program == "__main__.py" else sys.argv[0],
+                title=_PROGRAM if os.path.basename(sys.argv[0]) == "__main__.py" else sys.argv[0],
                 config_path=server.config.path,
                 sentinel_mode=server.config.sentinel_mode,
             )

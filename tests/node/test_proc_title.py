@@ -69,13 +69,3 @@ def test_the_title_is_seen_by_others() -> None:
     assert done.stdout.split()[:4] == ["node", "*:6379", "11", "x" * 40]
     assert int(done.stdout.split()[4]) > 1000
     assert done.stdout.split()[5:] == ["intact"] * 3
-
-
-def test_the_script_of_that_name_starts_a_node() -> None:
-    """What the title names is there, and finds the package from anywhere."""
-    script = REPOSITORY / "cluster" / "node" / "redis-server"
-    done = subprocess.run(
-        [sys.executable, script, "--version"], cwd="/", capture_output=True, text=True, check=True, timeout=30
-    )
-
-    assert done.stdout.startswith("Redis server v=")
