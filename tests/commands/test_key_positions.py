@@ -131,4 +131,4 @@ def test_a_real_server_routes_by_the_same_keys(
 )
 def test_the_destination_is_the_first_key(words: str) -> None:
     argv = [word.encode() for word in words.split()]
-    assert keys_of(Command(_WITH_KEYS[words.split()[0]], None), argv)[0] == b"to"
+    assert keys_of(Command(_WITH_KEYS[words.split(maxsplit=1)[0]], None), argv)[0] == b"to"
