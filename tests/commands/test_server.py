@@ -229,7 +229,7 @@ def test_long_requests_are_shortened() -> None:
 def test_ids_go_on_after_entries_have_gone() -> None:
     class Somebody(Session):
         def __init__(self) -> None:
-            self.address, self.name = "here:1", b"me"
+            self.address, self.name, self.is_script = "here:1", b"me", False
 
     log = SlowLog(2)
     for number in range(5):
