@@ -315,9 +315,10 @@ def _htstats(client: Session, arguments: list[bytes]) -> bytes:
     if not 0 <= index < len(databases):
         raise CommandError(b"ERR Out of range database")
     db = databases[index]
-    occupied = sum(1 for keys in db.slots if keys)
+    tables = db.tables()
+    occupied = sum(map(bool, tables))
     text = (
-        f"[Dictionary HT]\nslots in use: {occupied} of {len(db.slots)}\nkeys: {len(db)}\n"
+        f"[Dictionary HT]\ntables in use: {occupied} of {len(tables)}\nkeys: {len(db)}\n"
         f"[Expires HT]\nkeys: {len(db.expires)}\n"
     )
     return client.proto.verbatim(text.encode())

@@ -321,7 +321,7 @@ def scan(client: Session, argv: list[bytes]) -> bytes:
     options = parse_scan_options(argv[2:], has_type=True)
     wanted_type = options.wanted_type
     db = client.db
-    cursor, found = SLOT_SCANS.walk(db.slots, cursor, options.count, clock.monotonic_ms())
+    cursor, found = SLOT_SCANS.walk(db.slots, cursor, options.count, clock.monotonic_ms(), db.keyspace.slots_per_table)
     if options.matches is not None:
         found = list(filter(options.matches, found))
     visible = []

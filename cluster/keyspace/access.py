@@ -253,10 +253,11 @@ class Learner:
         deadline_us = monotonic_us() + budget_us
         while self._waiting:
             database, first = self._waiting[-1]
-            for slot in range(first, SLOT_COUNT):
+            step = self._keyspace.slots_per_table
+            for slot in range(first, SLOT_COUNT, step):
                 for key in database.slots[slot]:
                     database.learn(key, None, None)
                 if database.slots[slot] and monotonic_us() > deadline_us:
-                    self._waiting[-1] = (database, slot + 1)
+                    self._waiting[-1] = (database, slot + step)
                     return
             self._waiting.pop()

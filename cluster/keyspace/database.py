@@ -1,7 +1,8 @@
 """The keyspace: numbered databases, each an array of 16384 hash slots of plain dicts.
 
 Role        Stores keys, values and expiry times; tells observers what changed; collects the effects to replicate.
-Invariants  ``slots[s]`` holds only keys whose hash slot is ``s``. A key in ``expires`` exists in its slot's dict.
+Invariants  ``slots[s]`` holds only keys whose hash slot is ``s``, or a neighbour with which it shares the dict
+            (``slots_per_table``). A key in ``expires`` exists in its slot's dict.
             An unused slot is the one shared empty dict ``EMPTY``, which nobody may write to: use :meth:`Database.put`.
             Only a master removes expired keys; a replica hides them and waits for the master's DEL (is_replica).
 Units       ``*_ms``: Unix milliseconds. ``now_ms`` is set by the caller before each batch of commands.
@@ -41,7 +42,10 @@ Notifier = Callable[[str, bytes, bytes, int], None]
 class Keyspace:
     """All databases of one server, and what they have in common."""
 
-    def __init__(self, database_count: int = 16) -> None:
+    def __init__(self, database_count: int = 16, *, slots_per_table: int = 1) -> None:
+        self.slots_per_table = slots_per_table
+        """How many neighbouring slots share a dict: 1 in cluster mode, where slots are asked for one by one; a power of
+        two without, so that a few thousand keys do not have as many dicts."""
         self.now_ms = 0
         """Unix ms that every command of the current batch sees as "now"."""
         self.dirty = 0
@@ -239,8 +243,7 @@ class Database:
             self._before_put(key, slot)
         values = self.slots[slot]
         if values is EMPTY:
-            values = {}
-            self.slots[slot] = values
+            values = self.table_to_fill(slot)
         values[key] = value
         keyspace = self.keyspace
         self.slot_used_ms[slot] = keyspace.access_ms
@@ -264,10 +267,7 @@ class Database:
             for key, value in zip(keys, values, strict=True):
                 self.put(key, slot, value)
             return
-        stored = self.slots[slot]
-        if stored is EMPTY:
-            stored = {}
-            self.slots[slot] = stored
+        stored = self.table_to_fill(slot)
         stored.update(zip(keys, values, strict=True))
         self.keyspace.dirty += len(keys)
 
@@ -287,7 +287,7 @@ class Database:
         if values.pop(key, None) is None:
             return False
         if not values:
-            self.slots[slot] = EMPTY
+            self._set_table(slot, EMPTY)
         if self.expires:
             self.expires.pop(key, None)
         return True
@@ -342,7 +342,7 @@ class Database:
             self.usage.clear()
         count = len(self)
         if count:
-            RECLAIMER.bury(self.slots, count if lazily else 0)
+            RECLAIMER.bury(self.tables(), count if lazily else 0)
             RECLAIMER.bury(self._expiry_heap)
             RECLAIMER.bury(self.expires)
             self.slots = [EMPTY] * SLOT_COUNT
@@ -385,18 +385,41 @@ class Database:
     # Walking ------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        slots = self.slots
+        tables = self.tables()
         # Most databases of most servers have no keys, which is seen sixty times faster than counted.
-        return 0 if slots.count(EMPTY) == SLOT_COUNT else sum(map(len, slots))
+        return 0 if tables.count(EMPTY) == len(tables) else sum(map(len, tables))
+
+    def tables(self) -> list[dict[bytes, Value]]:
+        """Every dict of keys once, also the unused ``EMPTY``, by slot. Not to be changed."""
+        width = self.keyspace.slots_per_table
+        return self.slots if width == 1 else self.slots[::width]
+
+    def table_to_fill(self, slot: int) -> dict[bytes, Value]:
+        """The dict for the keys of a slot, a new one where there was none."""
+        values = self.slots[slot]
+        if values is EMPTY:
+            values = {}
+            self._set_table(slot, values)
+        return values
+
+    def _set_table(self, slot: int, values: dict[bytes, Value]) -> None:
+        width = self.keyspace.slots_per_table
+        if width == 1:
+            self.slots[slot] = values
+        else:
+            first = slot - slot % width
+            self.slots[first : first + width] = [values] * width
 
     def items(self) -> Iterator[tuple[bytes, Value]]:
         """Every key and value, expired ones included, slot by slot."""
-        for values in self.slots:
+        for values in self.tables():
             yield from values.items()
 
     def keys_in_slot(self, slot: int) -> list[bytes]:
         """The keys of one slot, expired ones included."""
-        return list(self.slots[slot])
+        if self.keyspace.slots_per_table == 1:
+            return list(self.slots[slot])
+        return [key for key in self.slots[slot] if key_slot(key) == slot]
 
     def is_expired(self, key: bytes) -> bool:
         """True when the key has an expiry that has passed (it may still be stored)."""
@@ -405,14 +428,14 @@ class Database:
 
     def random_key(self) -> bytes | None:
         """A random key that is not expired, or None; an expired one where only such are left and none may go."""
-        occupied = [slot for slot in range(SLOT_COUNT) if self.slots[slot]]
+        occupied = [slot for slot in range(0, SLOT_COUNT, self.keyspace.slots_per_table) if self.slots[slot]]
         rng = self.keyspace.rng
         attempts = 0
         while occupied:
             slot = rng.choice(occupied)
             held = self.slots[slot]
             key = next(islice(held, int(rng.random() * len(held)), None))
-            if key not in self.expires or not self._hide_if_expired(key, slot):
+            if key not in self.expires or not self._hide_if_expired(key, key_slot(key)):
                 return key
             if not self.slots[slot]:
                 occupied.remove(slot)

@@ -47,15 +47,20 @@ class SlotScans:
         self._last_number = random.SystemRandom().randrange(1 << _COPY_BITS)
         self._key_count = 0
 
-    def walk(self, slots: list[dict[bytes, Any]], cursor: int, count: int, now_ms: int) -> tuple[int, list[bytes]]:
-        """From ``cursor`` on, some ``count`` keys, expired ones included; and the next cursor, 0 at the end."""
+    def walk(
+        self, slots: list[dict[bytes, Any]], cursor: int, count: int, now_ms: int, width: int = 1
+    ) -> tuple[int, list[bytes]]:
+        """From ``cursor`` on, some ``count`` keys, expired ones included; and the next cursor, 0 at the end.
+
+        ``width`` neighbouring slots share a dict.
+        """
         slot, rest = cursor % SLOT_COUNT, cursor // SLOT_COUNT
         found: list[bytes] = []
         if rest:
             following = self._continue(slots[slot], rest, count, now_ms, found)
             if following:
                 return following * SLOT_COUNT + slot, found
-            slot += 1
+            slot += width - slot % width
         while slot < SLOT_COUNT and len(found) < count:
             held = slots[slot]
             if held:
@@ -64,7 +69,7 @@ class SlotScans:
                     following = self._enter(held, wanted, now_ms, found)
                     return following * SLOT_COUNT + slot, found
                 found.extend(held)
-            slot += 1
+            slot += width - slot % width
         return (slot if slot < SLOT_COUNT else 0), found
 
     def _enter(self, held: Mapping[bytes, Any], count: int, now_ms: int, found: list[bytes]) -> int:

@@ -175,7 +175,7 @@ def _cluster_links(server: Server) -> int:
 
 
 def _tables(database: Database) -> DatabaseOverhead:
-    used = list(filter(None, database.slots))
+    used = list(filter(None, database.tables()))
     return DatabaseOverhead(
         index=database.index,
         keys=sum(map(len, used)),

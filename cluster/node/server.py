@@ -87,6 +87,8 @@ _PROTECTED_MODE = (
 )
 KEEP_ALIVE_MS: Final = 10
 """How often, at the most, the cluster's engine is told that the process runs; it minds half a second."""
+SLOTS_PER_TABLE: Final = 32
+"""Without cluster mode."""
 DISK_ERROR_LOG_INTERVAL_MS = 10_000
 _MAX_CLIENTS = b"ERR max number of clients reached"
 _MAX_CLIENTS_IN_CLUSTER = b"ERR max number of clients + cluster connections reached"
@@ -108,7 +110,11 @@ class Server(ServerContext):
         self.now_ms = self.started_ms
         self.commands = load_command_table()
         self.memory = MemoryMeter()
-        self.keyspace = Keyspace(1 if self.settings.cluster_enabled else self.settings.databases)
+        self.keyspace = (
+            Keyspace(1)
+            if self.settings.cluster_enabled
+            else Keyspace(self.settings.databases, slots_per_table=SLOTS_PER_TABLE)
+        )
         self.keyspace.now_ms = clock.unix_ms()
         self.collector = Collector(self.keyspace)
         self.acl = AccessControl(self.settings, read_records, key_positions_or_none)

@@ -175,7 +175,7 @@ class DirectReceiver:
         server = self._server
         _stop_saving(server, to_disk=False)
         if self._swap:
-            self._keyspace = Keyspace(len(server.keyspace.databases))
+            self._keyspace = Keyspace(len(server.keyspace.databases), slots_per_table=server.keyspace.slots_per_table)
             self._libraries = Collection()
         else:
             server.replication.attach_to_new_history()

@@ -20,7 +20,7 @@ import attrs
 
 import cluster
 from cluster.errors import RdbError
-from cluster.keyspace.database import EMPTY, Database, Keyspace
+from cluster.keyspace.database import Database, Keyspace
 from cluster.persistence.rdb_reader import LoadPolicy, RdbParser, RdbSink, load_slices
 from cluster.persistence.rdb_writer import RdbWriter
 from cluster.slots.hashing import key_slot
@@ -119,7 +119,7 @@ def _write_database(
     usage = options.usage
     delay_us = options.key_save_delay_us
     next_progress = count + PROGRESS_KEYS
-    for values in database.slots:
+    for values in database.tables():
         for key, value in values.items():
             if usage is None:
                 entry(key, value, expire_of(key))
@@ -270,10 +270,8 @@ class KeyspaceSink(RdbSink):
     ) -> None:
         target = self.databases[database]
         slot = key_slot(key)
-        values = target.slots[slot]
-        if values is EMPTY:
-            values = target.slots[slot] = {}
-        elif key in values:
+        values = target.table_to_fill(slot)
+        if key in values:
             if not self.allow_duplicates:
                 name = key.decode("utf-8", "backslashreplace")
                 raise RdbError(f"RDB has duplicated key '{name}' in DB {database}")

@@ -20,9 +20,9 @@ _TIMES = st.integers(1, 60)
 class DatabaseAgainstModel(RuleBasedStateMachine):
     """``model`` maps each key that can be seen to its value and its time (None: for ever)."""
 
-    @initialize(is_replica=st.booleans())
-    def begin(self, is_replica: bool) -> None:
-        self.keyspace = Keyspace(2)
+    @initialize(is_replica=st.booleans(), slots_per_table=st.sampled_from([1, 32, 16384]))
+    def begin(self, is_replica: bool, slots_per_table: int) -> None:
+        self.keyspace = Keyspace(2, slots_per_table=slots_per_table)
         self.keyspace.is_replica = is_replica
         self.keyspace.is_writable = False
         self.keyspace.followed = True
@@ -224,3 +224,21 @@ def test_where_only_expired_keys_are_left_a_replica_returns_one_of_them(database
     _store_expired(database, b"k")
     database.keyspace.is_replica = True
     assert database.random_key() == b"k"
+
+
+def test_neighbouring_slots_may_share_a_dict() -> None:
+    keyspace = Keyspace(1, slots_per_table=32)
+    (database,) = keyspace.databases
+    keys = [b"key:%d" % number for number in range(5000)]
+    for key in keys:
+        database.put(key, key_slot(key), key)
+
+    assert len(database.tables()) == 512
+    assert len(database) == 5000
+    assert sorted(key for key, _value in database.items()) == sorted(keys)
+    slot = key_slot(keys[0])
+    assert sorted(database.keys_in_slot(slot)) == sorted(key for key in keys if key_slot(key) == slot)
+    for key in keys:
+        assert database.read(key, key_slot(key)) == key
+        assert database.delete(key, key_slot(key))
+    assert all(table is EMPTY for table in database.slots)

@@ -44,6 +44,19 @@ def test_every_key_comes_once(count: int) -> None:
     assert max(sizes) <= max(2 * count, 128) + count + 16
 
 
+@pytest.mark.parametrize("count", [1, 10, 100, 10**6])
+def test_a_dict_that_slots_share_comes_once(count: int) -> None:
+    slots = _slots(s0=700, s32=3, s64=128, s16352=300)
+    shared = [slots[number - number % 32] for number in range(SLOT_COUNT)]
+    scans, cursor, keys = SlotScans(), 0, list[bytes]()
+    while True:
+        cursor, found = scans.walk(shared, cursor, count, 0, 32)
+        keys += found
+        if cursor == 0:
+            break
+    assert sorted(keys) == sorted(key for held in slots for key in held)
+
+
 def test_a_call_in_a_huge_slot_returns_no_more_than_it_was_asked_for() -> None:
     slots = _slots(s9=100_000)
     scans = SlotScans()
