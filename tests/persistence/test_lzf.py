@@ -9,24 +9,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.errors import RdbError
-from cluster.persistence.lzf import MAX_EXPANSION, compress, decompress
+from cluster.persistence.lzf import MAX_EXPANSION, compress, compress_by_dict, compress_by_table, decompress
 from tests.persistence.rdb_samples import compressible, mutations
+
+WAYS = (compress_by_dict, compress_by_table)
 
 
 @given(st.binary(max_size=2000) | compressible)
 def test_round_trip(data: bytes) -> None:
-    packed = compress(data, len(data) - 4)
-    if packed is not None:
-        assert len(packed) <= len(data) - 4
-        assert decompress(packed, len(data)) == data
+    for way in WAYS:
+        packed = way(data, len(data) - 4)
+        if packed is not None:
+            assert len(packed) <= len(data) - 4
+            assert decompress(packed, len(data)) == data
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=8), st.integers(1, 3))
+def test_the_table_remembers_nothing_of_other_data(pieces: list[bytes], times: int) -> None:
+    """What was compressed before never shows up in what comes after it."""
+    for piece in pieces:
+        data = piece * times + piece[::-1]
+        packed = compress_by_table(data, len(data))
+        assert packed is None or decompress(packed, len(data)) == data
+
+
+def test_both_ways_find_about_the_same() -> None:
+    data = b"".join(b"user:%d is online; " % (number * 7919 % 1000) for number in range(2000))
+    sizes = [len(way(data, len(data)) or data) for way in WAYS]
+    assert max(sizes) < 1.2 * min(sizes)
+    assert max(sizes) < len(data) / 2
 
 
 @pytest.mark.parametrize("size", [21, 33, 264, 265, 528, 8191, 8192, 8193, 20_000, 300_000])
 def test_runs_and_far_repetitions(size: int) -> None:
     for data in (b"x" * size, b"ab" * size, os.urandom(size) * 3, os.urandom(100) + bytes(size) + os.urandom(100)):
-        packed = compress(data, len(data) - 4)
-        if packed is not None:
-            assert decompress(packed, len(data)) == data
+        for way in WAYS:
+            packed = way(data, len(data) - 4)
+            if packed is not None:
+                assert decompress(packed, len(data)) == data
 
 
 def test_a_run_of_one_byte_is_three_bytes_per_264() -> None:
