@@ -148,7 +148,7 @@ def until_rewritten(server: Server) -> None:
 
 
 OPERATIONS = (
-    Operation("SAVE", save, "laying out every value, two thirds of it LZF (rdbcompression), which is Python code"),
+    Operation("SAVE", save, "laying out every value; of the plain build two thirds are LZF (rdbcompression)"),
     Operation("BGSAVE", background_save, "as SAVE, and copies of the pages in which objects are counted"),
     Operation("load at start", load, "making Python objects of every element"),
     Operation(
