@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import ClassVar, Final
 
@@ -69,7 +70,7 @@ class FrequencyRules:
         return self.minute << 8 | counter
 
 
-class UsageTable:
+class UsageTable(ABC):
     """What is noted of the keys of one database; its Database tells what happens to them."""
 
     __slots__ = ("_keyspace", "entries")
@@ -80,21 +81,21 @@ class UsageTable:
         self.entries: ScanTable[int] = ScanTable()
         """Per key, in the unit of the kind."""
 
+    @abstractmethod
     def read(self, key: bytes) -> None:
         """A command read the key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def peeked(self, key: bytes) -> None:
         """A command looked at the key in order to change it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stored(self, key: bytes) -> None:
         """The key gets a value, maybe its first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def learn(self, key: bytes, idle_s: int | None, frequency: int | None) -> None:
         """Take over what RESTORE or a snapshot tells of the use of a key; both None: there is a key."""
-        raise NotImplementedError
 
     def last_used_ms(self, key: bytes) -> int | None:
         """When the key was last used (Unix ms), or None: ask its slot."""
@@ -123,8 +124,11 @@ class RecencyTable(UsageTable):
     def read(self, key: bytes) -> None:
         self.entries[key] = self._keyspace.access_ms
 
-    peeked = read
-    stored = read
+    def peeked(self, key: bytes) -> None:
+        self.entries[key] = self._keyspace.access_ms
+
+    def stored(self, key: bytes) -> None:
+        self.entries[key] = self._keyspace.access_ms
 
     def learn(self, key: bytes, idle_s: int | None, frequency: int | None) -> None:
         if idle_s is not None:
