@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Self
 
 import pytest
 from hypothesis import given
@@ -17,8 +16,9 @@ from hypothesis import strategies as st
 
 from tests.support.differential import normalise
 from tests.support.differential.pair import RawReplies, _reply_end
+from tests.support.differential.servers import BothServers
 from tests.support.differential.vocabulary import Request, Requests, many, request, with_options, words
-from tests.support.servers import OurNode, RealRedis, Server
+from tests.support.servers import Server
 
 pytestmark = pytest.mark.real_redis
 
@@ -138,22 +138,18 @@ def _comparable(request: Request, messages: list[bytes]) -> list[bytes]:
     return messages
 
 
-class _Pair:
+class _Pair(BothServers):
     def __init__(self) -> None:
-        self._servers: list[Server] = [OurNode(save='""'), RealRedis(save='""')]
+        super().__init__(save='""')
         self.sides: list[_Side] = []
 
-    def __enter__(self) -> Self:
-        for server in self._servers:
-            server.start()
-        self.sides = [_Side(server) for server in self._servers]
-        return self
+    def connect(self) -> None:
+        self.sides = [_Side(server) for server in self.servers]
 
-    def __exit__(self, *_exception: object) -> None:
+    def close(self) -> None:
         for side in self.sides:
             side.close()
-        for server in self._servers:
-            server.close()
+        super().close()
 
 
 @pytest.fixture(scope="module")

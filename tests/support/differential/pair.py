@@ -13,15 +13,14 @@ from __future__ import annotations
 import select
 import socket
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from hypothesis import assume
 
 from tests.support.differential import normalise
+from tests.support.differential.servers import BothServers
 from tests.support.differential.vocabulary import Request
-from tests.support.servers import OurNode, RealRedis, Server, parse_info
-from tests.support.waiting import eventually
+from tests.support.servers import Server, parse_info
 from tests.support.wire import encode
 
 CONNECTIONS = 3
@@ -145,42 +144,24 @@ class Side:
                 connection.close()
 
 
-class Pair:
+class Pair(BothServers):
     """Two servers under one name."""
 
     def __init__(self, *, cluster: bool = False, followed: bool = True) -> None:
-        self.cluster = cluster
+        super().__init__(cluster=cluster, **_SETTINGS)
         self._followed = followed
-        self._servers: list[Server] = [OurNode(cluster=cluster, **_SETTINGS), RealRedis(cluster=cluster, **_SETTINGS)]
         self.sides: list[Side] = []
         self._dirty_before = [0, 0]
         self.history: list[str] = []
 
-    def __enter__(self) -> Self:
-        try:
-            for server in self._servers:
-                server.start()
-                if self.cluster:
-                    server.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-                    eventually(lambda server=server: server.cluster_info()["cluster_state"] == "ok")  # type: ignore[misc]
-                server.call("DEBUG", "SET-ACTIVE-EXPIRE", 0)
-            self.sides = [Side(server, followed=self._followed) for server in self._servers]
-            self.begin()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def connect(self) -> None:
+        self.sides = [Side(server, followed=self._followed) for server in self.servers]
+        self.begin()
 
     def close(self) -> None:
         for side in self.sides:
             side.close()
-        for server in self._servers:
-            server.close()
+        super().close()
 
     def begin(self) -> None:
         """Forget everything: the beginning of a run."""

@@ -26,17 +26,17 @@ import shlex
 import socket
 import time
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from tests.support.differential.servers import BothServers
 from tests.support.differential.vocabulary import Request
-from tests.support.servers import OurNode, RealRedis, Server
-from tests.support.waiting import eventually
+from tests.support.servers import Server
 from tests.support.wire import encode
 
 _CLOSED = b"<closed>"
 _PATIENCE_S = 10.0
-_SHORT_LIFE_MS = 30
+_SHORT_LIFE_MS = 200
+"""Long enough to tell both servers before it is over, also on a busy machine."""
 _STEP = re.compile(r"(?P<client>\w+)(?P<kind>[!&]?:|\?)\s*(?P<rest>.*)")
 _UNCOMPARED = re.compile(r"\w+&:")
 _EXPIRY = re.compile(r"let (?P<key>\S+) expire")
@@ -134,38 +134,21 @@ class _Side:
         self._fence.close()
 
 
-class Stage:
+class Stage(BothServers):
     """Both servers."""
 
     def __init__(self, *, cluster: bool = False, **directives: Any) -> None:
-        self.cluster = cluster
-        self._servers: list[Server] = [OurNode(cluster=cluster, **directives), RealRedis(cluster=cluster, **directives)]
+        super().__init__(cluster=cluster, **directives)
         self._sides: list[_Side] = []
         self._hidden: list[re.Pattern[bytes]] = []
 
-    def __enter__(self) -> Self:
-        try:
-            for server in self._servers:
-                server.start()
-                if self.cluster:
-                    server.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-                    eventually(lambda server=server: server.cluster_info()["cluster_state"] == "ok")  # type: ignore[misc]
-            self._sides = [_Side(server) for server in self._servers]
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def connect(self) -> None:
+        self._sides = [_Side(server) for server in self.servers]
 
     def close(self) -> None:
         for side in self._sides:
             side.close()
-        for server in self._servers:
-            server.close()
+        super().close()
 
     def play(self, story: str) -> Iterator[tuple[str, str | None]]:
         """Each step with the difference it makes, if any."""
