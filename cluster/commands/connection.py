@@ -376,13 +376,13 @@ def client_pause(client: Session, argv: list[bytes]) -> bytes:
     # Beyond 64 bits, Redis's end of the pause lies in the past.
     lasts = 0 < timeout_ms <= INT64_MAX - clock.unix_ms()
     until_ms = clock.monotonic_ms() + timeout_ms if lasts else 0
-    client.server.pause_clients(until_ms, writes_only=mode == b"write")
+    client.server.pauses.pause(until_ms, writes_only=mode == b"write")
     return OK
 
 
 @command("client|unpause")
 def client_unpause(client: Session, argv: list[bytes]) -> bytes:
-    client.server.unpause_clients()
+    client.server.pauses.end()
     return OK
 
 

@@ -320,6 +320,8 @@ class ServerContext(ABC):
     aof: AppendOnlyFile
     aof_role: Any
     """cluster.node.append_only.AofRole: DEBUG LOADAOF."""
+    pauses: Any
+    """cluster.node.pauses.ClientPauses: CLIENT PAUSE."""
     stopping: Any
     """cluster.node.stopping.Stopping: SHUTDOWN."""
     saving: Any
@@ -413,11 +415,3 @@ class ServerContext(ABC):
     @abstractmethod
     def refresh_plain(self) -> None:
         """Decide again whether the server as a whole allows the hot path."""
-
-    @abstractmethod
-    def pause_clients(self, until_ms: int, *, writes_only: bool) -> None:
-        """CLIENT PAUSE: hold back requests until the monotonic time ``until_ms``."""
-
-    @abstractmethod
-    def unpause_clients(self) -> None:
-        """CLIENT UNPAUSE."""

@@ -78,10 +78,10 @@ class ClusterHost:
         self._server.refresh_plain()
 
     def pause_clients(self, until_ms: int) -> None:
-        self._server.pause_for_failover(until_ms)
+        self._server.pauses.pause_for_failover(until_ms)
 
     def unpause_clients(self) -> None:
-        self._server.pause_for_failover(None)
+        self._server.pauses.pause_for_failover(None)
 
     def delete_keys_in_slots(self, slots: tuple[int, ...]) -> None:
         """Keys of slots that were lost to another master; replicas are told key by key (delKeysInSlot)."""

@@ -98,7 +98,7 @@ class Cron:
 
     def _expire_slice(self) -> None:
         server = self._server
-        if not server.active_expire or server.writes_are_paused() or server.loading:
+        if not server.active_expire or server.pauses.holds_writes() or server.loading:
             return
         server.keyspace.now_ms = clock.unix_ms()
         began_us = clock.monotonic_us()

@@ -444,7 +444,7 @@ class Dispatcher:
         if client.replica is not None and flags & (Flag.WRITE | Flag.MAY_REPLICATE | Flag.READONLY):
             raise self._rejected(row, b"ERR Replica can't interact with the keyspace")
         if client.replica is None and not obeys:
-            if server.is_paused(may_replicate=may_replicate):
+            if server.pauses.holds(may_replicate=may_replicate):
                 self._postpone(client, argv)
                 return None
         if transaction is not None and row.name not in _TRANSACTION_CONTROL:

@@ -63,7 +63,7 @@ class MasterStream:
         keyspace.now_ms = clock.unix_ms()
         server.now_ms = clock.monotonic_ms()
         parser = self._parser
-        paused = server.writes_are_paused()
+        paused = server.pauses.holds_writes()
         deadline_ns = time.perf_counter_ns() + SLICE_NS
         count = 0
         more = True
@@ -95,7 +95,7 @@ class MasterStream:
     def _must_wait(self, argv: list[bytes]) -> bool:
         """CLIENT PAUSE holds a replica's data still, too."""
         row = self._server.commands.resolve(argv)
-        return self._server.is_paused(may_replicate=row is not None and row.is_may_replicate)
+        return self._server.pauses.holds(may_replicate=row is not None and row.is_may_replicate)
 
     def _applied(self, data: bytes) -> None:
         replication = self._server.replication

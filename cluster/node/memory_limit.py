@@ -191,7 +191,7 @@ class MemoryLimit:
 
     def _may_evict(self) -> bool:
         server = self._server
-        if server.loading or server.writes_are_paused():
+        if server.loading or server.pauses.holds_writes():
             return False
         return not (server.replication_state.is_replica and server.settings.replica_ignore_maxmemory)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from cluster import clock
+from cluster.node.admission import refusal_of
 from cluster.node.client import READ_BYTES_MIN, Client
 from cluster.node.poller import READ, WRITE, new_poller
 from cluster.resp.encode import error
@@ -346,7 +347,7 @@ class Reactor:
             self._admit(sock)
 
     def _admit(self, sock: socket.socket) -> None:
-        refusal = self._server.refuse_connection(sock, len(self._clients))
+        refusal = refusal_of(self._server, sock, len(self._clients))
         if refusal is not None:
             try:
                 sock.setblocking(False)

@@ -138,13 +138,13 @@ class ReplicationHost:
         self._server.unblock_all()
 
     def pause_writes(self) -> None:
-        self._server.pause_for_failover(_FOREVER_MS)
+        self._server.pauses.pause_for_failover(_FOREVER_MS)
 
     def resume_writes(self) -> None:
-        self._server.pause_for_failover(None)
+        self._server.pauses.pause_for_failover(None)
 
     def writes_paused(self) -> bool:
-        return self._server.writes_are_paused()
+        return self._server.pauses.holds_writes()
 
     def manual_failover_in_progress(self) -> bool:
         cluster = self._server.cluster

@@ -10,7 +10,6 @@ Units       ``now_ms`` monotonic, as of the beginning of the pass.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import random
 import socket
@@ -38,6 +37,7 @@ from cluster.keyspace.database import Keyspace
 from cluster.keyspace.effects import FileOnly
 from cluster.keyspace.reclaim import RECLAIMER
 from cluster.node.access_host import AccessHost
+from cluster.node.admission import address_of
 from cluster.node.append_only import AofRole, AofShell
 from cluster.node.client import Client
 from cluster.node.client_info import describe
@@ -50,6 +50,7 @@ from cluster.node.memory import MemoryMeter, MemoryOverview, overview
 from cluster.node.memory_limit import MemoryLimit
 from cluster.node.monitors import MonitorFeed
 from cluster.node.oom_score import OomScore
+from cluster.node.pauses import ClientPauses
 from cluster.node.reactor import Reactor
 from cluster.node.replication_host import ReplicationHost
 from cluster.node.saving import Saving
@@ -73,25 +74,11 @@ if TYPE_CHECKING:
     from cluster.node.config import Config
     from cluster.node.logging import Log
 
-_PROTECTED_MODE = (
-    b"DENIED Redis is running in protected mode because protected mode is enabled and no password is set for the "
-    b"default user. In this mode connections are only accepted from the loopback interface. If you want to connect "
-    b"from external computers to Redis you may adopt one of the following solutions: 1) Just disable protected mode "
-    b"sending the command 'CONFIG SET protected-mode no' from the loopback interface by connecting to Redis from the "
-    b"same host the server is running, however MAKE SURE Redis is not publicly accessible from internet if you do so. "
-    b"Use CONFIG REWRITE to make this change permanent. 2) Alternatively you can just disable the protected mode by "
-    b"editing the Redis configuration file, and setting the protected mode option to 'no', and then restarting the "
-    b"server. 3) If you started the server manually just for testing, restart it with the '--protected-mode no' "
-    b"option. 4) Setup a an authentication password for the default user. NOTE: You only need to do one of the above "
-    b"things in order for the server to start accepting connections from the outside."
-)
 KEEP_ALIVE_MS: Final = 10
 """How often, at the most, the cluster's engine is told that the process runs; it minds half a second."""
 SLOTS_PER_TABLE: Final = 32
 """Without cluster mode."""
 DISK_ERROR_LOG_INTERVAL_MS = 10_000
-_MAX_CLIENTS = b"ERR max number of clients reached"
-_MAX_CLIENTS_IN_CLUSTER = b"ERR max number of clients + cluster connections reached"
 _RESUMING = Parked("resuming", None, lambda: None)
 """A wait that is over; what the client asked meanwhile runs before the loop sleeps."""
 
@@ -157,10 +144,7 @@ class Server(ServerContext):
         self.aof = AppendOnlyFile(self.keyspace, self.settings, self.saving.saver, AofShell(self))
         self.aof_role = AofRole(self, self.aof)
         self.stopping: Stopping = Stopping(self)
-        self._pause_all_until_ms = 0
-        self._pause_writes_until_ms = 0
-        self._failover_pause_until_ms = 0
-        self._shutdown_pause = False
+        self.pauses = ClientPauses(self)
         self._resuming: list[Session] = []
         self._disk_error_logged_ms = -DISK_ERROR_LOG_INTERVAL_MS
         self.exit_requested = trio.Event()
@@ -230,9 +214,8 @@ class Server(ServerContext):
 
     def refresh_plain(self) -> None:
         settings = self.settings
-        now_ms = clock.monotonic_ms()
         # Also a pause of writes: PUBLISH, which is none, would reach replicas.
-        paused = self.writes_are_paused()
+        paused = self.pauses.holds_writes()
         self.plain = (
             not self.loading
             and not self.scripting.is_busy
@@ -248,8 +231,7 @@ class Server(ServerContext):
             and not self.memory_limit.is_near
             and not (settings.min_replicas_to_write and settings.min_replicas_max_lag)
             and self.disk_error() is None
-            and not self._shutdown_pause
-            and now_ms >= max(self._pause_writes_until_ms, self._failover_pause_until_ms)
+            and not paused
         )
         self.slow_us = self.latency.slow_us()
         self.tracks_latency = settings.latency_tracking
@@ -258,25 +240,10 @@ class Server(ServerContext):
         self.keyspace.is_replica = self.replication_state.is_replica
         self.keyspace.is_writable = not settings.replica_read_only
         self.keyspace.deletion_word = b"UNLINK" if settings.lazyfree_lazy_expire else b"DEL"
-        self.keyspace.writes_paused = self.writes_are_paused()
+        self.keyspace.writes_paused = paused
         self.keyspace.followed = (self.feed.active or self.aof.wants_effects) and not self.loading
 
     # Sessions -----------------------------------------------------------------------------------------------
-
-    def refuse_connection(self, sock: socket.socket, connected: int) -> bytes | None:
-        """Why a new connection is not admitted, or None."""
-        bus_links = self.bus.connection_count() if self.bus is not None else 0
-        if connected + bus_links >= self.settings.maxclients:
-            return _MAX_CLIENTS if self.cluster is None else _MAX_CLIENTS_IN_CLUSTER
-        if self.settings.protected_mode and self.acl.default.nopass and sock.family != socket.AF_UNIX:
-            try:
-                peer = ipaddress.ip_address(sock.getpeername()[0].split("%")[0])
-            except (OSError, ValueError):
-                return None
-            mapped = getattr(peer, "ipv4_mapped", None)
-            if not (mapped or peer).is_loopback:
-                return _PROTECTED_MODE
-        return None
 
     def prepare_socket(self, sock: socket.socket) -> None:
         """Options of an accepted connection. Raises OSError when the peer is gone already."""
@@ -289,8 +256,8 @@ class Server(ServerContext):
         """The session of an admitted connection."""
         self._last_session_id += 1
         client = Client(self, self._last_session_id, sock, self.parser_limits)
-        client.address = _address_of(sock, self.settings.unixsocket, peer=True)
-        client.local_address = _address_of(sock, self.settings.unixsocket, peer=False)
+        client.address = address_of(sock, self.settings.unixsocket, peer=True)
+        client.local_address = address_of(sock, self.settings.unixsocket, peer=False)
         client.created_ms = client.last_active_ms = clock.monotonic_ms()
         self.set_authenticated(client, authenticated=self.acl.default.needs_no_password)
         self.sessions[client.id] = client
@@ -474,49 +441,6 @@ class Server(ServerContext):
                 )
                 self.close_session(client, after_reply=True)
 
-    def pause_clients(self, until_ms: int, *, writes_only: bool) -> None:
-        """A shorter pause never shortens one that runs; pausing everything is the stronger of the two kinds."""
-        running = max(self._pause_all_until_ms, self._pause_writes_until_ms)
-        until_ms = max(until_ms, running)
-        if writes_only and self._pause_all_until_ms <= clock.monotonic_ms():
-            self._pause_writes_until_ms = until_ms
-        else:
-            self._pause_all_until_ms = self._pause_writes_until_ms = until_ms
-        self.refresh_plain()
-        self.timers.call_at(until_ms, self._pause_may_have_ended)
-
-    def unpause_clients(self) -> None:
-        self._pause_all_until_ms = self._pause_writes_until_ms = 0
-        self._pause_may_have_ended()
-
-    def pause_for_failover(self, until_ms: int | None) -> None:
-        """Hold writes back while a replica takes over; None ends that pause and leaves CLIENT PAUSE alone."""
-        self._failover_pause_until_ms = until_ms or 0
-        if until_ms is not None:
-            self.timers.call_at(until_ms, self._pause_may_have_ended)
-        self._pause_may_have_ended()
-
-    def is_paused(self, *, may_replicate: bool) -> bool:
-        """Whether a request must wait for the end of a pause."""
-        if self._shutdown_pause:
-            return may_replicate
-        if not (self._pause_all_until_ms or self._pause_writes_until_ms or self._failover_pause_until_ms):
-            return False
-        now_ms = clock.monotonic_ms()
-        if now_ms < self._pause_all_until_ms:
-            return True
-        return may_replicate and now_ms < max(self._pause_writes_until_ms, self._failover_pause_until_ms)
-
-    def writes_are_paused(self) -> bool:
-        """True while no write may be executed: expiry and eviction must hold still too."""
-        return self.is_paused(may_replicate=True)
-
-    def _pause_may_have_ended(self) -> None:
-        self.refresh_plain()
-        for client in list(self.sessions.values()):
-            if client.parked is not None and client.parked.kind == "postponed":
-                self.unpark(client, None)
-
     # What the gates ask -------------------------------------------------------------------------------------
 
     def check_memory(self, client: Client, row: Command, queued_flags: Flag) -> None:
@@ -626,11 +550,6 @@ class Server(ServerContext):
     def run(self, session: Session, row: Command, argv: list[bytes]) -> bytes | None:
         return self.dispatcher.run(session, row, argv)  # type: ignore[arg-type]
 
-    def pause_for_shutdown(self, *, paused: bool) -> None:
-        """Hold writes back while replicas catch up before the end."""
-        self._shutdown_pause = paused
-        self._pause_may_have_ended()
-
     def restart(self, delay_ms: int) -> None:
         """DEBUG RESTART: let a new process with the same arguments take this one's place."""
         self.log.warning("Restarting, as asked by DEBUG")
@@ -644,15 +563,3 @@ class Server(ServerContext):
     def request_exit(self) -> None:
         """End the process once the loop gets its turn; everything that had to be done before is done."""
         self.exit_requested.set()
-
-
-def _address_of(sock: socket.socket, unix_path: str, *, peer: bool) -> str:
-    """``ip:port`` or ``[ip6]:port``; ``path:0`` for a Unix socket."""
-    if sock.family == socket.AF_UNIX:
-        return f"{unix_path}:0"
-    try:
-        name = sock.getpeername() if peer else sock.getsockname()
-    except OSError:
-        return "?:0"
-    host = name[0]
-    return f"[{host}]:{name[1]}" if ":" in host else f"{host}:{name[1]}"

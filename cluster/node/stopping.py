@@ -79,7 +79,7 @@ class Stopping:
         if not options.now and seconds and not self._replicas_are_in_step():
             self._deadline_ms = clock.monotonic_ms() + seconds * 1000
             server.feed.request_acks()
-            server.pause_for_shutdown(paused=True)
+            server.pauses.pause_for_shutdown(paused=True)
             server.log.notice("Waiting for replicas before shutting down.")
             if client is not None:
                 self._waiting.append(client)
@@ -220,7 +220,7 @@ class Stopping:
         self._options = None
         self._signal = None
         self._deadline_ms = 0
-        self._server.pause_for_shutdown(paused=False)
+        self._server.pauses.pause_for_shutdown(paused=False)
         waiting, self._waiting = self._waiting, []
         for client in waiting:
             if client.parked is not None:

@@ -614,7 +614,7 @@ def test_a_pause_of_everything(bench: ServerBench, client: BenchClient) -> None:
 
     assert client.ask("CLIENT", "PAUSE", 60_000) == b"+OK\r\n"
     assert other.ask("PING") == client.ask("CLIENT", "UNPAUSE") == b""
-    bench.server.unpause_clients()
+    bench.server.pauses.end()
     bench.run()
     assert other.read() == b"+PONG\r\n"
     assert client.read() == b"+OK\r\n"

@@ -93,7 +93,7 @@ def test_and_stay_while_they_must(bench: ServerBench, obstacle: str) -> None:
     server = bench.server
     _store_expired(bench, 3)
     if obstacle == "paused":
-        server.pause_clients(clock.monotonic_ms() + 60_000, writes_only=True)
+        server.pauses.pause(clock.monotonic_ms() + 60_000, writes_only=True)
     elif obstacle == "switched off":
         server.active_expire = False
     else:

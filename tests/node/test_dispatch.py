@@ -95,14 +95,14 @@ def test_an_exception_in_a_handler_is_our_bug_and_nobody_elses(bench: ServerBenc
 
 
 def _pause(bench: ServerBench, *, writes_only: bool = False) -> None:
-    bench.server.pause_clients(clock.monotonic_ms() + 60_000, writes_only=writes_only)
+    bench.server.pauses.pause(clock.monotonic_ms() + 60_000, writes_only=writes_only)
 
 
 def test_what_a_paused_client_asks_runs_in_order_when_the_pause_ends(bench: ServerBench, client: BenchClient) -> None:
     _pause(bench)
     assert client.pipeline(("SET", "k", "1"), ("INCR", "k")) == b""
     assert client.ask("GET", "k") == b"" and client.send(encode("INCR", "k")[:9]) == b""
-    bench.server.unpause_clients()
+    bench.server.pauses.end()
     bench.run()
     assert client.read() == b"+OK\r\n:2\r\n$1\r\n2\r\n"
     assert client.send(encode("INCR", "k")[9:]) == b":3\r\n"
@@ -118,7 +118,7 @@ def test_a_pause_of_writes_holds_what_may_write_and_nothing_else(bench: ServerBe
     assert client.ask("EXEC") == b"*1\r\n$1\r\n1\r\n"
     assert other.pipeline(("MULTI",), ("SET", "k", "2"), ("EXEC",)) == b"+OK\r\n", "queueing a write waits"
     assert client.ask("GET", "k") == b"$1\r\n1\r\n"
-    bench.server.unpause_clients()
+    bench.server.pauses.end()
     bench.run()
     assert other.read() == b"+QUEUED\r\n*1\r\n+OK\r\n"
 
@@ -129,7 +129,7 @@ def test_keys_do_not_expire_while_writes_are_paused(bench: ServerBench, client: 
     _pause(bench, writes_only=True)
     assert client.ask("GET", "k") == b"$-1\r\n"
     assert client.ask("DBSIZE") == b":1\r\n"
-    bench.server.unpause_clients()
+    bench.server.pauses.end()
     assert client.ask("GET", "k") == b"$-1\r\n"
     assert client.ask("DBSIZE") == b":0\r\n"
 
@@ -148,7 +148,7 @@ def test_a_waiting_client_cannot_make_us_remember_more_than_the_limit(bench: Ser
 def test_a_protocol_error_behind_a_wait_is_told_after_it(bench: ServerBench, client: BenchClient) -> None:
     _pause(bench)
     assert client.send(encode("PING") + b"*1\r\n:1\r\n") == b""
-    bench.server.unpause_clients()
+    bench.server.pauses.end()
     bench.run()
     assert client.read() == b"+PONG\r\n-ERR Protocol error: expected '$', got ':'\r\n"
     assert client.closed

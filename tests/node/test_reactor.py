@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.node import reactor as reactor_module
+from cluster.node.admission import refusal_of
 from cluster.node.client import READ_BYTES_MIN
 from cluster.node.poller import READ, SelectorPoller
 from cluster.node.reactor import READ_BYTES, READ_BYTES_MAX
@@ -214,11 +215,11 @@ class _From:
 )
 def test_protected_mode(bench: ServerBench, address: str, password: str, admitted: bool) -> None:
     bench.server.config.set([(b"requirepass", password.encode())])
-    refusal = bench.server.refuse_connection(_From(address), 0)  # type: ignore[arg-type]
+    refusal = refusal_of(bench.server, _From(address), 0)  # type: ignore[arg-type]
     assert (refusal is None) == admitted
     assert refusal is None or refusal.startswith(b"DENIED Redis is running in protected mode because")
     bench.server.settings.protected_mode = False
-    assert bench.server.refuse_connection(_From(address), 0) is None  # type: ignore[arg-type]
+    assert refusal_of(bench.server, _From(address), 0) is None  # type: ignore[arg-type]
 
 
 # Reading --------------------------------------------------------------------------------------------------------
