@@ -144,7 +144,7 @@ class Server(ServerContext):
         self.aof = AppendOnlyFile(self.keyspace, self.settings, self.saving.saver, AofShell(self))
         self.aof_role = AofRole(self, self.aof)
         self.stopping: Stopping = Stopping(self)
-        self.pauses = ClientPauses(self)
+        self.pauses: ClientPauses = ClientPauses(self)
         self._resuming: list[Session] = []
         self._disk_error_logged_ms = -DISK_ERROR_LOG_INTERVAL_MS
         self.exit_requested = trio.Event()
