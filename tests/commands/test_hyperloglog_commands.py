@@ -78,6 +78,18 @@ def test_refusals(client: BenchClient) -> None:
         assert client.ask(*words) == CORRUPTED
 
 
+@pytest.mark.parametrize("extra", [b"\x80", b"\x00", b"\x40\x00"])
+def test_a_run_beyond_the_last_register_is_refused(client: BenchClient, extra: bytes) -> None:
+    for words in (
+        ("PFCOUNT", "h"), ("PFCOUNT", "h", "h"), ("PFMERGE", "to", "h"), ("PFMERGE", "h"), ("PFDEBUG", "TODENSE", "h"),
+        ("PFDEBUG", "GETREG", "h"),
+    ):  # fmt: skip
+        client.ask("DEL", "h")
+        client.ask("PFADD", "h")
+        client.ask("APPEND", "h", extra)
+        assert client.ask(*words) == CORRUPTED
+
+
 def test_debugging(client: BenchClient) -> None:
     assert client.ask("PFDEBUG", "OTHER", "h") == b"-ERR The specified key does not exist\r\n"
     client.ask("PFADD", "h", "a", "b", "c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -121,6 +122,19 @@ def test_no_damage_leads_to_anything_but_corrupted(runs: bytes, element: bytes) 
         except CorruptedError:
             pass
     assert isinstance(hll.describe_runs(content), bytes)
+
+
+@pytest.mark.parametrize("run", [b"\x7f\xff", b"\x3f", b"\x83"])
+def test_forged_runs_are_given_up_before_they_need_memory(run: bytes) -> None:
+    content = b"HYLL\x01" + bytes(11) + run * (1_000_000 // len(run))
+    for act in (hll.count, hll.registers):
+        tracemalloc.start()
+        try:
+            with pytest.raises(CorruptedError):
+                act(content)
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
 
 
 @given(registers=st.binary(min_size=1, max_size=64))
