@@ -139,16 +139,20 @@ class Saving:
         return started
 
     def watch_child(self) -> None:
-        """A child has been forked: note what that cost, and look after it."""
+        """A child has been forked: settle it, and look after it."""
         child = self.saver.child
         if child is not None:
-            self._server.latency.note(b"fork", child.fork_us)
-            self._server.oom_score.adjust_child(child.pid)
-            settings = self._server.settings
-            is_rewrite = child.kind is ChildKind.AOF
-            confine(settings.aof_rewrite_cpulist if is_rewrite else settings.bgsave_cpulist, child.pid)
+            self._settle(child)
             child.before_close = trio.lowlevel.notify_closing
             self._server.nursery.start_soon(self._watch_child, child)
+
+    def _settle(self, child: ChildProcess) -> None:
+        """Note what a fork cost; the child runs where and with the OOM score that the settings want."""
+        self._server.latency.note(b"fork", child.fork_us)
+        self._server.oom_score.adjust_child(child.pid)
+        settings = self._server.settings
+        is_rewrite = child.kind is ChildKind.AOF
+        confine(settings.aof_rewrite_cpulist if is_rewrite else settings.bgsave_cpulist, child.pid)
 
     async def _watch_child(self, child: ChildProcess) -> None:
         """Notice a child's end at once rather than at the next round of housekeeping."""
@@ -217,7 +221,7 @@ class Saving:
         child = self.saver.start_stream(options)
         if child is None:
             return False
-        self._server.latency.note(b"fork", child.fork_us)
+        self._settle(child)
         self._relaying = True
         self._server.nursery.start_soon(self._relay, child, list(replicas))
         return True
