@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
-import itertools
 import socket
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -17,10 +15,11 @@ import pytest
 import trio
 import trio.testing
 
+from cluster import clock
 from cluster.errors import ConfigError
 from cluster.gossip import bus as bus_module
 from cluster.gossip.actions import perform_local
-from cluster.gossip.bus import ClusterBus, bind_listeners, bus_port
+from cluster.gossip.bus import SYNC_MS, TICK_SECONDS, ClusterBus, bind_listeners, bus_port
 from cluster.gossip.effects import (
     CloseLink,
     DeleteKeysInSlots,
@@ -48,6 +47,7 @@ from cluster.settings import Settings
 ME = "a" * 40
 PEER = "b" * 40
 DEADLINE_S = 10
+UNIX_START_MS = 1_700_000_000_000
 
 
 def message(kind: MessageType = MessageType.MFSTART, body: Any = EMPTY) -> Message:
@@ -216,6 +216,15 @@ async def running(path: Path, settings: Settings | None = None, *, loaded: bool 
     bus.close()
 
 
+@pytest.fixture
+def virtual_time(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
+    """A clock, the bus's too, on which time passes at once when everybody sleeps, and at no other time."""
+    virtual = trio.testing.MockClock(autojump_threshold=0)
+    monkeypatch.setattr(clock, "monotonic_ms", lambda: round(virtual.current_time() * 1000))
+    monkeypatch.setattr(clock, "unix_ms", lambda: UNIX_START_MS + round(virtual.current_time() * 1000))
+    return virtual
+
+
 def in_trio(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Run an async test within a deadline."""
 
@@ -225,7 +234,7 @@ def in_trio(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             with trio.fail_after(3 * DEADLINE_S):
                 await test(*arguments, **named)
 
-        trio.run(bounded)
+        trio.run(bounded, clock=named.get("virtual_time"))
 
     return wrapper
 
@@ -448,22 +457,26 @@ class TestDurability:
 
     @in_trio
     async def test_what_was_not_synced_is_synced_within_a_second(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, virtual_time: trio.testing.MockClock
     ) -> None:
-        syncs: list[float] = []
-        monkeypatch.setattr(bus_module, "SYNC_MS", 150)
+        syncs: list[int] = []
+        longest_ms = SYNC_MS + round(TICK_SECONDS * 1000)  # It is the ticks that look.
         async with running(tmp_path) as bench:
             real_sync = bench.conf.sync
-            bench.conf.sync = lambda: (syncs.append(trio.current_time()), real_sync())[1]
+            bench.conf.sync = lambda: (syncs.append(clock.monotonic_ms()), real_sync())[1]
             bench.say(SaveConfig(fsync=True))
-            await trio.sleep(0.4)
+            await trio.sleep(3 * longest_ms / 1000)
             assert not syncs, "it was synced"
-            bench.engine.state.current_epoch += 1
-            bench.say(SaveConfig(fsync=False))
-            await until(lambda: syncs)
+            for number in (1, 2):  # The first one long after the last sync, the second at once.
+                bench.engine.state.current_epoch += 1
+                bench.say(SaveConfig(fsync=False))
+                saved_ms = clock.monotonic_ms()
+                await until(lambda number=number: len(syncs) == number)
+                assert syncs[-1] - saved_ms <= longest_ms
+            assert syncs[1] - syncs[0] >= SYNC_MS
             bench.say(SaveConfig(fsync=True))  # Is on disk already.
-            await trio.sleep(0.4)
-            assert len(syncs) == 1
+            await trio.sleep(3 * longest_ms / 1000)
+            assert len(syncs) == 2
 
             bench.conf.sync = lambda: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))
             bench.engine.state.current_epoch += 1
@@ -580,24 +593,19 @@ class TestWriting:
 class TestTicks:
     @in_trio
     async def test_ten_times_a_second_with_both_clocks_and_missed_ones_are_not_made_up_for(
-        self, tmp_path: Path
+        self, tmp_path: Path, virtual_time: trio.testing.MockClock
     ) -> None:
         async with running(tmp_path) as bench:
             await until(lambda: len(bench.engine.ticks) >= 3)
-            gaps = [after[0] - before[0] for before, after in itertools.pairwise(bench.engine.ticks)]
-            assert min(gaps) >= 90
-            assert abs(bench.engine.ticks[-1][1] - time.time() * 1000) < 5_000
+            assert bench.engine.ticks[:3] == [(at_ms, UNIX_START_MS + at_ms) for at_ms in (0, 100, 200)]
 
             def stall_once() -> None:
                 bench.engine.on_each_tick = lambda: None
-                time.sleep(0.35)
+                virtual_time.jump(0.33)
 
             bench.engine.on_each_tick = stall_once
-            before = len(bench.engine.ticks)
-            await until(lambda: len(bench.engine.ticks) >= before + 3)
-            first, second, third = bench.engine.ticks[before : before + 3]
-            assert second[0] - first[0] >= 350
-            assert third[0] - second[0] >= 90
+            await until(lambda: len(bench.engine.ticks) >= 6)
+            assert [now_ms for now_ms, _unix_ms in bench.engine.ticks[3:6]] == [300, 730, 830]
 
 
 @contextmanager
