@@ -27,6 +27,15 @@ from tests.support.wire import encode
 SELECT_0 = encode("SELECT", 0)
 
 
+NOW_MS = 1_700_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def _time_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless a test moves it on: a second that ends in between would begin an fsync, for which writes then wait."""
+    monkeypatch.setattr(clock, "unix_ms", lambda: NOW_MS)
+
+
 class Died(BaseException):
     """The process would have ended."""
 
