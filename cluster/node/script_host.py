@@ -23,6 +23,7 @@ from cluster.node.script_admission import Gates, check_declared, gates_for, is_s
 from cluster.node.script_calls import ScriptCalls, ScriptRun
 from cluster.node.script_debugging import ScriptDebugging
 from cluster.resp.encode import ONE, RESP2, RESP3, bulk, error, integer
+from cluster.scripting.api import sha1_hex
 from cluster.scripting.engine import (
     MISSING,
     CompileError,
@@ -33,7 +34,6 @@ from cluster.scripting.engine import (
     Outcome,
     Reply,
     Value,
-    sha1_hex,
 )
 from cluster.scripting.flags import HeaderError, ScriptFlag, read_script_header
 from cluster.scripting.functions import Function, FunctionStore

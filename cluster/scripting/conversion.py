@@ -1,7 +1,7 @@
 """Between RESP and Lua: replies as values that a script gets, arguments of redis.call as a command has them.
 
 Values of Lua are those that lupa converts: None, bool, int, float and bytes; tables are made by the function that is
-handed in. The way back, from what a script returns to a reply, is in sandbox.lua.
+handed in. The way back, from what a script returns to a reply, is in sandbox/replies.lua.
 Source: script_lua.c (redisProtocolToLuaType_*, luaArgsToRedisArgv, luaPushErrorBuff), resp_parser.c.
 """
 

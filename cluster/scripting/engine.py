@@ -2,7 +2,7 @@
 
 Role        :class:`LuaEngine` owns a lupa.lua51 runtime, made when it is first needed (the import alone costs
             milliseconds and megabytes). What scripts may do to the server comes as a :class:`ScriptHost`. The sandbox
-            itself is sandbox.lua.
+            itself is written in Lua, in the folder of that name.
 Invariants  No object of Python is ever a value that a script can hold, but for functions that are C functions to it.
             A function called from Lua raises nothing but ``_FAILURE``, and never calls into Lua.
             While a function called from Lua runs, and while arguments are handed over, Lua must be able to allocate:
@@ -14,79 +14,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 
 import attrs
 
 import cluster
+from cluster.scripting.api import ScriptApi, command_of
 from cluster.scripting.call_sites import TOO_MANY_PARAMETERS, keep_call_sites, overflowing_line
-from cluster.scripting.conversion import ScriptFailure, argument_of, failure_of, tostring, value_of_reply
+from cluster.scripting.conversion import ScriptFailure, failure_of, value_of_reply
 from cluster.scripting.debugger import DebugSession
+from cluster.scripting.host import FunctionRegistrar, ScriptHost
 
+_FOLDER: Final = Path(__file__).parent
 MEMORY_MAX_BYTES: Final = 1 << 30
 """What scripts may hold. Redis has no limit, and dies when the machine has no more."""
 _RESERVE_BYTES: Final = 1 << 20
 _REFERENCES: Final = (7900, 1000)
 """So many values can a function called from Lua be given: their places in lupa's table are made in advance."""
 _ARGUMENTS_ON_STACK_MAX: Final = 200
-INT64_MIN: Final = -(1 << 63)
-
-_NO_ARGUMENT: Final = b"Please specify at least one argument for this redis lib call"
-_BAD_ARGUMENT: Final = b"Lua redis lib command arguments must be strings or integers"
-
-
-def sha1_hex(data: bytes) -> bytes:
-    """The digest by which scripts are known."""
-    from hashlib import sha1  # Here, because it is slow to import.
-
-    return sha1(data).hexdigest().encode()
-
-
-class ScriptHost(Protocol):
-    """What the server does for a script that runs."""
-
-    @property
-    def is_running(self) -> bool:
-        """A script has been called, and has not ended."""
-
-    def call(self, argv: list[bytes]) -> bytes:
-        """Run a command; its encoded reply. Raises ScriptFailure for what scripts may not do."""
-        ...
-
-    def protocols(self) -> tuple[int, int]:
-        """The RESP versions of the client and of the script."""
-        ...
-
-    def set_protocol(self, version: int) -> None:
-        """The RESP version of replies to the script."""
-
-    def set_replication(self, targets: int) -> None:
-        """Whether effects go to the AOF (1) and to replicas (2)."""
-
-    def may_run(self, argv: list[bytes]) -> bool | None:
-        """Whether the client's user may run a command; None when there is no such command."""
-
-    def log(self, level: int, text: bytes) -> None:
-        """A line for the log; ``level`` 0 (debug) to 3 (warning)."""
-
-    def count_error(self, message: bytes) -> None:
-        """An error is replied."""
-
-    def note_error(self) -> None:
-        """An error is replied that has been counted already."""
-
-    def interrupt(self) -> int | None:
-        """Called now and then while a script runs: 1 when it is to be killed, 2 when loading takes too long."""
-
-    def report_exception(self) -> None:
-        """Something went wrong in our own code; the exception is being handled."""
-
-
-class FunctionRegistrar(Protocol):
-    """What a library registers its functions with while it is loaded."""
-
-    def register(self, arguments: tuple[Any, ...]) -> None:
-        """redis.register_function. Raises ScriptFailure."""
 
 
 class _Failure(Exception):
@@ -162,7 +107,6 @@ class LuaEngine:
         except ImportError:
             raise LuaMissing from None
         self._host = host
-        self._registrar = registrar
         self._errors: tuple[type[Exception], ...] = (lua51.LuaError,)
         self._syntax_error: type[Exception] = lua51.LuaSyntaxError
         self._memory_error: type[Exception] = lua51.LuaMemoryError
@@ -184,7 +128,7 @@ class LuaEngine:
         self._table = runtime.table_from
         self._used: Callable[[], int] = runtime.get_memory_used
         self._dump: Callable[[Any], bytes] = runtime.eval(b"string.dump")
-        self._install()
+        self._install(registrar)
         self._reserve_references()
         self._base_bytes = self._used()
         self._limit_bytes = self._base_bytes + MEMORY_MAX_BYTES
@@ -192,7 +136,7 @@ class LuaEngine:
         self._full_bytes = self._limit_bytes * 4 // 5 - _RESERVE_BYTES
         runtime.set_max_memory(self._limit_bytes)
 
-    def _install(self) -> None:
+    def _install(self, registrar: FunctionRegistrar | None) -> None:
         runtime = self._runtime
         try:
             from cluster.scripting.libraries import install
@@ -200,6 +144,7 @@ class LuaEngine:
             pass
         else:
             install(runtime)
+        api = ScriptApi(self._host, registrar, self._table, lambda: self.debugger)
         functions: dict[bytes, Callable[..., Any]] = {
             b"call": self._call,
             b"try_call": self._try_call,
@@ -210,22 +155,21 @@ class LuaEngine:
             b"count_error": self._count_error,
             b"protocols": self._host.protocols,
             b"overflowing_line": self._guarded(overflowing_line),
-            b"log": self._guarded(self._log),
-            b"sha1hex": self._guarded(self._sha1hex),
-            b"error_reply": self._guarded(self._error_reply),
-            b"status_reply": self._guarded(self._status_reply),
-            b"setresp": self._guarded(self._setresp),
-            b"set_repl": self._guarded(self._set_repl),
-            b"acl_check_cmd": self._guarded(self._acl_check_cmd),
-            b"register_function": self._guarded(self._register_function),
+            **{name: self._guarded(function) for name, function in api.functions().items()},
         }
-        source = (Path(__file__).parent / "sandbox.lua").read_bytes()
+        sources = {path.stem.encode(): path.read_bytes() for path in (_FOLDER / "sandbox").glob("*.lua")}
         version = cluster.REDIS_VERSION
         major, minor, patch = (int(part) for part in version.split("."))
         number = major << 16 | minor << 8 | patch
-        is_for_functions = self._registrar is not None
+        is_for_functions = registrar is not None
         sandbox = runtime.execute(
-            source, self._table(functions), version.encode(), number, is_for_functions, name="=\1redis"
+            sources[b"main"],
+            self._table(functions),
+            self._table(sources),
+            version.encode(),
+            number,
+            is_for_functions,
+            name="=\1redis",
         )
         self._many_tables = sandbox[b"many_tables"]
         self._adopt = sandbox[b"adopt"]
@@ -348,7 +292,7 @@ class LuaEngine:
             name.encode(): self._guarded(self._of_debugger(name))
             for name in ("arrive", "break_next", "log", "log_debug", "log_frame", "log_value", "next_task")
         }
-        source = (Path(__file__).parent / "debugger.lua").read_bytes()
+        source = (_FOLDER / "debugger.lua").read_bytes()
         offered = self._runtime.execute(source, self._debugger_tools, self._table(functions), name="=\1redis")
         self._attach_debugger(offered)
 
@@ -449,17 +393,7 @@ class LuaEngine:
         host = self._host
         if not host.is_running:
             raise ScriptFailure(b"ERR redis.call/pcall can only be called inside a script invocation")
-        argv = []
-        for argument in arguments:
-            if type(argument) is bytes:
-                argv.append(argument)
-            else:
-                converted = argument_of(argument)
-                if converted is None:
-                    raise ScriptFailure(b"ERR " + _BAD_ARGUMENT)
-                argv.append(converted)
-        if not argv:
-            raise ScriptFailure(b"ERR " + _NO_ARGUMENT)
+        argv = command_of(arguments)
         debugger = self.debugger
         if debugger is None:
             return host.call(argv)
@@ -509,96 +443,9 @@ class LuaEngine:
         else:
             self._host.count_error(message)
 
-    def _log(self, *arguments: Any) -> None:
-        if len(arguments) < 2:
-            raise ScriptFailure(b"ERR redis.log() requires two arguments or more.")
-        level = _number_of(arguments[0])
-        if level is None:
-            raise ScriptFailure(b"ERR First argument must be a number (log level).")
-        if not 0 <= level < 4:
-            raise ScriptFailure(b"ERR Invalid debug level.")
-        parts = [text for text in map(tostring, arguments[1:]) if text is not None]
-        self._host.log(int(level), b" ".join(parts))
-
-    def _sha1hex(self, *arguments: Any) -> bytes:
-        if len(arguments) != 1:
-            raise ScriptFailure(b"ERR wrong number of arguments")
-        return sha1_hex(tostring(arguments[0]) or b"")
-
-    def _error_reply(self, *arguments: Any) -> Any:
-        if len(arguments) != 1 or type(arguments[0]) is not bytes:
-            return self._table({b"err": self._wrong_arguments()})
-        text = arguments[0].split(b"\0", 1)[0]
-        text = text if text.startswith(b"-") else b"-" + text
-        if self.debugger is not None:
-            self.debugger.note_error_reply(text)
-        return self._table({b"err": failure_of(text).message})
-
-    def _status_reply(self, *arguments: Any) -> Any:
-        if len(arguments) != 1 or type(arguments[0]) is not bytes:
-            return self._table({b"err": self._wrong_arguments()})
-        return self._table({b"ok": arguments[0]})
-
-    def _wrong_arguments(self) -> bytes:
-        if self.debugger is not None:
-            self.debugger.note_error_reply(b"wrong number or type of arguments")
-        return b"ERR wrong number or type of arguments"
-
-    def _setresp(self, *arguments: Any) -> None:
-        if not self._host.is_running:
-            raise ScriptFailure(b"ERR redis.setresp can only be called inside a script invocation")
-        if len(arguments) != 1:
-            raise ScriptFailure(b"ERR redis.setresp() requires one argument.")
-        version = _number_of(arguments[0]) or 0
-        if not 2 <= version < 4:
-            raise ScriptFailure(b"ERR RESP version must be 2 or 3.")
-        self._host.set_protocol(int(version))
-
-    def _set_repl(self, *arguments: Any) -> None:
-        if not self._host.is_running:
-            raise ScriptFailure(b"ERR redis.set_repl can only be called inside a script invocation")
-        if len(arguments) != 1:
-            raise ScriptFailure(b"ERR redis.set_repl() requires two arguments.")
-        targets = int(_number_of(arguments[0]) or 0)
-        if targets & ~3:
-            raise ScriptFailure(b"ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
-        self._host.set_replication(targets)
-
-    def _acl_check_cmd(self, *arguments: Any) -> bool:
-        if not self._host.is_running:
-            raise ScriptFailure(b"ERR redis.acl_check_cmd can only be called inside a script invocation")
-        argv = [argument_of(argument) for argument in arguments]
-        if not argv:
-            raise ScriptFailure(b"ERR " + _NO_ARGUMENT)
-        words = [word for word in argv if word is not None]
-        if len(words) != len(argv):
-            raise ScriptFailure(b"ERR " + _BAD_ARGUMENT)
-        allowed = self._host.may_run(words)
-        if allowed is None:
-            raise ScriptFailure(b"ERR Invalid command passed to redis.acl_check_cmd()")
-        return allowed
-
-    def _register_function(self, *arguments: Any) -> None:
-        if self._registrar is not None:
-            self._registrar.register(arguments)
-
 
 _BUG: Final = ScriptFailure(b"ERR internal error, see the server's log", is_counted=False)
 _EXHAUSTED: Final = 3
-
-
-def _number_of(value: Any) -> float | None:
-    """lua_tonumber, where None means that there is none."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, (int, float)):
-        return value if abs(value) < 2**31 else 0  # NaN is not.
-    if isinstance(value, bytes):
-        try:
-            return float(value)
-        except ValueError:
-            return None
-    return None
 
 
 def _text_of(problem: Exception) -> bytes:

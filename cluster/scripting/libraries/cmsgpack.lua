@@ -4,7 +4,7 @@
 
 local support = ...
 local byte, char, format, sub = string.byte, string.char, string.format, string.sub
-local concat, floor, huge = table.concat, math.floor, math.huge
+local concat, floor = table.concat, math.floor
 local next, rawget, select, type = next, rawget, select, type
 local bytes_of_32, bytes_of_double, bytes_of_float = support.bytes_of_32, support.bytes_of_double, support.bytes_of_float
 local double_of_bytes, float_of_bytes = support.double_of_bytes, support.float_of_bytes

@@ -8,7 +8,7 @@
 -- Redis 7.0.15: deps/lua/src/lauxlib.c, lapi.c.
 
 local ceil, floor, frexp, ldexp, huge = math.ceil, math.floor, math.frexp, math.ldexp, math.huge
-local byte, char, find, format, gsub = string.byte, string.char, string.find, string.format, string.gsub
+local byte, char, find, format = string.byte, string.char, string.find, string.format
 local error, pcall, select, tonumber, tostring, type, unpack = error, pcall, select, tonumber, tostring, type, unpack
 local getinfo = debug.getinfo
 
