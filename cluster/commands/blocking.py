@@ -148,7 +148,7 @@ class BlockingTable:
                 self._release(waiter, reply)
                 waiter.client.write_offset = self._server.replication_state.master_repl_offset
             tracking.end_command(waiter.client)
-            value = database.slots[slot].get(key)
+            value = database.stored(key, slot)
         self._finish_unit()  # An expired key was deleted instead.
         if self._attached:
             for waiter in list(self.waiters.get((index, key), ())):

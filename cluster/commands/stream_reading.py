@@ -324,7 +324,7 @@ class _Places:
         self._after = after
         self._seen: dict[bytes, tuple[StreamValue | None, int]] = {}
         for key in after:
-            stream = db.slots[key_slot(key)].get(key)
+            stream = db.stored(key, key_slot(key))
             self._seen[key] = (stream, 0 if stream is None else stream.appended)
 
     def serve(self, client: Session, key: bytes, stream: StreamValue) -> bytes | None:

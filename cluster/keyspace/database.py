@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from cluster.keyspace.effects import FileOnly
+from cluster.keyspace.packed import PackedValue
 from cluster.keyspace.reclaim import LAZY_EFFORT, RECLAIMER
 from cluster.keyspace.values import effort
 from cluster.slots.hashing import key_slot
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from cluster.keyspace.access import FrequencyRules, UsageTable
 
 Value = Any
-"""A string (bytes, int, bytearray: see keyspace.strings) or an instance of one of the value classes."""
+"""A string (bytes, int, bytearray: see keyspace.strings) or an instance of one of the value classes; in the tables also
+a :class:`PackedValue`."""
 
 SLOT_COUNT: Final = 16384
 EMPTY: Final[dict[bytes, Value]] = {}
@@ -160,13 +162,18 @@ class Database:
         """The value for a command that reads it, or None; counts a hit or a miss, and as a use of the key."""
         value = self.glance(key, slot)
         if value is not None:
+            if type(value) is PackedValue:
+                value = self.stored(key, slot)
             self.slot_used_ms[slot] = self.keyspace.access_ms
             if self.usage is not None:
                 self.usage.read(key)
         return value
 
     def glance(self, key: bytes, slot: int) -> Value | None:
-        """Like :meth:`read` for a command that does not use the value (TTL, TYPE): its idle time goes on."""
+        """Like :meth:`read` for a command that does not use the value (TTL, TYPE): its idle time goes on.
+
+        It may be packed.
+        """
         value = self.slots[slot].get(key)
         if value is not None and self.expires and key in self.expires and self._hide_if_expired(key, slot):
             value = None
@@ -187,6 +194,15 @@ class Database:
             return None
         if self.usage is not None:
             self.usage.peeked(key)
+        if type(value) is PackedValue:
+            value = self.stored(key, slot)
+        return value
+
+    def stored(self, key: bytes, slot: int) -> Value | None:
+        """The value, expired or not, unpacked from now on; None for no key. Nothing is counted."""
+        value = self.slots[slot].get(key)
+        if type(value) is PackedValue:
+            value = self.slots[slot][key] = value.unpacked()
         return value
 
     def exists(self, key: bytes, slot: int) -> bool:

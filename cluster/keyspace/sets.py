@@ -214,7 +214,7 @@ class SetValue:
         return b"hashtable" if self.integers is None or self.has_outgrown else b"intset"
 
     def free_effort(self) -> int:
-        return len(self) if self.integers is None else 1
+        return len(self) if self.integers is None or self.has_outgrown else 1
 
     def copy(self) -> SetValue:
         other = SetValue()

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeGuard
 
+from cluster.keyspace.packed import PackedValue
+
 EMBSTR_MAX_BYTES: Final = 44
 """OBJ_ENCODING_EMBSTR_SIZE_LIMIT of object.c."""
 
@@ -32,7 +34,7 @@ StringValue = bytes | int | bytearray
 
 def is_string(value: Any) -> TypeGuard[StringValue]:
     """True for the three forms a string value may take."""
-    return isinstance(value, (bytes, int, bytearray))
+    return isinstance(value, (bytes, int, bytearray)) and type(value) is not PackedValue
 
 
 def to_bytes(value: StringValue) -> bytes:

@@ -372,6 +372,7 @@ class Saving:
             on_function=load_library,
             on_expired=on_expired,
             on_usage=self._server.memory_limit.usage_taker(),
+            settings=self._server.settings,
         )
 
     def reload(self, client: Client, *, flush: bool, merge: bool) -> bool:

@@ -19,6 +19,7 @@ import hiredis
 from cluster.keyspace.database import Database, Keyspace
 from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.lists import ListValue
+from cluster.keyspace.packed import PackedValue
 from cluster.keyspace.sets import SetValue
 from cluster.keyspace.sorted_sets import SortedSetValue
 from cluster.keyspace.stream_nodes import id_text
@@ -106,6 +107,8 @@ def register_rewriter(value_class: type, rewriter: Rewriter) -> None:
 
 def commands_of(key: bytes, value: Any, expire_ms: int | None) -> Iterator[Sequence[bytes]]:
     """The commands that make ``key`` what it is."""
+    if type(value) is PackedValue:
+        value = value.unpacked()
     rewriter = REWRITERS.get(type(value))
     if rewriter is None:
         yield b"SET", key, to_bytes(value)

@@ -12,9 +12,11 @@ from typing import Final
 
 from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.lists import ListValue
+from cluster.keyspace.packed import PackedValue
 from cluster.keyspace.sets import SetValue
 from cluster.keyspace.sorted_sets import SortedSetValue
 from cluster.keyspace.streams import StreamValue
+from cluster.persistence.packing import encode_packed, list_of, register_packing
 from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, list_layout, set_layout, zset_layout
 from cluster.persistence.rdb_values import ValueKind, register_factory
 from cluster.persistence.rdb_writer import register_encoder
@@ -64,6 +66,8 @@ def register_collections(settings: Settings) -> None:
     register_encoder(SortedSetValue, _encode_sorted_set)
     register_factory(ValueKind.ZSET, lambda scores: SortedSetValue.of(scores, settings))
     register_encoder(ListValue, lambda value, compress_up_to: _encode_list(value, compress_up_to, settings))
-    register_factory(ValueKind.LIST, lambda elements: elements)
+    register_factory(ValueKind.LIST, list_of)
+    register_encoder(PackedValue, encode_packed)
+    register_packing()
     register_encoder(StreamValue, stream_layout)
     register_factory(ValueKind.STREAM, lambda stream: stream)

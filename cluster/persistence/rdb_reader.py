@@ -35,7 +35,7 @@ from cluster.persistence.rdb_format import (
     module_type_name,
     rdb_error,
 )
-from cluster.persistence.rdb_values import EmptyValue, is_value_type, read_value
+from cluster.persistence.rdb_values import EmptyValue, Packer, is_value_type, read_value
 
 HEADER_BYTES: Final = 9
 CHECKSUM_BYTES: Final = 8
@@ -55,6 +55,9 @@ class Progress(enum.Enum):
 
 class RdbSink:
     """Receives what a file holds. Every method may be overridden; these ones ignore what they get."""
+
+    pack: Packer | None = None
+    """Which collections are wanted in another form."""
 
     def key(
         self,
@@ -249,7 +252,7 @@ class RdbParser:
         key = cursor.string()
         expire_ms = self._expire_ms
         try:
-            value = read_value(code, cursor)
+            value = read_value(code, cursor, self.sink.pack)
         except EmptyValue:
             self._skip_empty(key)
         else:

@@ -3,7 +3,8 @@
 Role        ``DECODERS`` maps a type code to its kind of value and the function that reads it; ``FACTORIES`` maps a
             kind to the function that makes the keyspace's value of the plain data. A data type enters the reader by
             one call of :func:`register_factory`; its layouts are all here already.
-Plain data  string: bytes. list: :class:`ListValue`, as it is stored, so that a long one is packed while it is read.
+Plain data  string: bytes. list: :class:`ListValue`, as it is stored, so that a long one is packed while it is read;
+            list[bytes] of one that is a short listpack.
             set: list[bytes], no duplicates, or an array of integers in ascending order. hash: dict[bytes, bytes].
             sorted set: dict[bytes, float], no NaN. stream: :class:`StreamValue`, as it is stored.
 Invariants  Every layout is checked to the depth of Redis's ``sanitize-dump-payload yes``, so nothing loaded can be
@@ -47,6 +48,9 @@ PLAIN_NODE: Final = 1
 _Unpack = Callable[[bytes], list[bytes]]
 _Portions = Callable[[bytes], Iterator[list[bytes]]]
 _LIST_PORTION: Final = 256
+_SHORT_BYTES: Final = 2048
+_PACKED: Final = bytes((PACKED_NODE,))
+_STRING: Final = int(RdbType.STRING)
 
 
 # Strings and lists --------------------------------------------------------------------------------------------
@@ -84,7 +88,10 @@ def _unpacked(cursor: Cursor, unpack: _Unpack, complaint: str) -> list[bytes]:
 
 def _append(elements: ListValue, cursor: Cursor, portions: _Portions, complaint: str) -> None:
     """Put the entries of a structure that is stored as one string behind what there is."""
-    blob = cursor.string()
+    _append_blob(elements, cursor.string(), cursor, portions, complaint)
+
+
+def _append_blob(elements: ListValue, blob: bytes, cursor: Cursor, portions: _Portions, complaint: str) -> None:
     try:
         for portion in portions(blob):
             elements.push_right(portion)
@@ -111,9 +118,30 @@ def _read_quicklist(cursor: Cursor) -> ListValue:
     return _not_empty(elements)
 
 
-def _read_quicklist_2(cursor: Cursor) -> ListValue:
+def _read_one_node(cursor: Cursor) -> ListValue | list[bytes]:
+    """All that most lists are; a short one is packed again or stored, and need not be made twice."""
+    blob = cursor.string()
+    complaint = "Listpack integrity check failed."
+    if len(blob) > _SHORT_BYTES:
+        elements = ListValue()
+        _append_blob(elements, blob, cursor, listpack.portions, complaint)
+        return elements
+    try:
+        few = listpack.decode(blob)
+    except RdbError as damage:
+        raise cursor.error(complaint) from damage
+    if not few:
+        raise EmptyValue
+    return few
+
+
+def _read_quicklist_2(cursor: Cursor) -> ListValue | list[bytes]:
+    count = _count(cursor)
+    if count == 1 and cursor.data.startswith(_PACKED, cursor.position):
+        cursor.position += len(_PACKED)
+        return _read_one_node(cursor)
     elements = ListValue()
-    for _ in range(_count(cursor)):
+    for _ in range(count):
         container = cursor.length()
         if container == PLAIN_NODE:
             entry = cursor.string()
@@ -256,30 +284,32 @@ def _refuse_module(cursor: Cursor) -> Any:
 Reader = Callable[[Cursor], Any]
 
 DECODERS: Final[dict[int, tuple[ValueKind | None, Reader]]] = {
-    RdbType.STRING: (ValueKind.STRING, _read_string),
-    RdbType.LIST: (ValueKind.LIST, _read_list),
-    RdbType.SET: (ValueKind.SET, _read_set),
-    RdbType.ZSET: (ValueKind.ZSET, _read_zset),
-    RdbType.HASH: (ValueKind.HASH, _read_hash),
-    RdbType.ZSET_2: (ValueKind.ZSET, _read_zset_2),
-    RdbType.MODULE: (None, _refuse_module),
-    RdbType.MODULE_2: (None, _refuse_module),
-    RdbType.HASH_ZIPMAP: (ValueKind.HASH, _read_hash_zipmap),
-    RdbType.LIST_ZIPLIST: (ValueKind.LIST, _read_list_ziplist),
-    RdbType.SET_INTSET: (ValueKind.SET, _read_set_intset),
-    RdbType.ZSET_ZIPLIST: (ValueKind.ZSET, _read_zset_ziplist),
-    RdbType.HASH_ZIPLIST: (ValueKind.HASH, _read_hash_ziplist),
-    RdbType.LIST_QUICKLIST: (ValueKind.LIST, _read_quicklist),
-    RdbType.STREAM_LISTPACKS: (ValueKind.STREAM, stream_layout.read_version_1),
-    RdbType.HASH_LISTPACK: (ValueKind.HASH, _read_hash_listpack),
-    RdbType.ZSET_LISTPACK: (ValueKind.ZSET, _read_zset_listpack),
-    RdbType.LIST_QUICKLIST_2: (ValueKind.LIST, _read_quicklist_2),
-    RdbType.STREAM_LISTPACKS_2: (ValueKind.STREAM, stream_layout.read_version_2),
-    RdbType.SET_LISTPACK: (ValueKind.SET, _read_set_listpack),
-    RdbType.STREAM_LISTPACKS_3: (ValueKind.STREAM, stream_layout.read_version_3),
+    int(RdbType.STRING): (ValueKind.STRING, _read_string),
+    int(RdbType.LIST): (ValueKind.LIST, _read_list),
+    int(RdbType.SET): (ValueKind.SET, _read_set),
+    int(RdbType.ZSET): (ValueKind.ZSET, _read_zset),
+    int(RdbType.HASH): (ValueKind.HASH, _read_hash),
+    int(RdbType.ZSET_2): (ValueKind.ZSET, _read_zset_2),
+    int(RdbType.MODULE): (None, _refuse_module),
+    int(RdbType.MODULE_2): (None, _refuse_module),
+    int(RdbType.HASH_ZIPMAP): (ValueKind.HASH, _read_hash_zipmap),
+    int(RdbType.LIST_ZIPLIST): (ValueKind.LIST, _read_list_ziplist),
+    int(RdbType.SET_INTSET): (ValueKind.SET, _read_set_intset),
+    int(RdbType.ZSET_ZIPLIST): (ValueKind.ZSET, _read_zset_ziplist),
+    int(RdbType.HASH_ZIPLIST): (ValueKind.HASH, _read_hash_ziplist),
+    int(RdbType.LIST_QUICKLIST): (ValueKind.LIST, _read_quicklist),
+    int(RdbType.STREAM_LISTPACKS): (ValueKind.STREAM, stream_layout.read_version_1),
+    int(RdbType.HASH_LISTPACK): (ValueKind.HASH, _read_hash_listpack),
+    int(RdbType.ZSET_LISTPACK): (ValueKind.ZSET, _read_zset_listpack),
+    int(RdbType.LIST_QUICKLIST_2): (ValueKind.LIST, _read_quicklist_2),
+    int(RdbType.STREAM_LISTPACKS_2): (ValueKind.STREAM, stream_layout.read_version_2),
+    int(RdbType.SET_LISTPACK): (ValueKind.SET, _read_set_listpack),
+    int(RdbType.STREAM_LISTPACKS_3): (ValueKind.STREAM, stream_layout.read_version_3),
 }
 
 Factory = Callable[[Any], Any]
+Packer = Callable[[int, "ValueKind", Any, bytes], Any]
+"""``packer(code, kind, plain, body)``: what is to be stored instead of the value, None for the value itself."""
 FACTORIES: Final[dict[ValueKind, Factory]] = {ValueKind.STRING: lambda text: text}
 
 
@@ -304,10 +334,15 @@ def read_plain(code: int, cursor: Cursor) -> tuple[ValueKind, Any]:
     return kind, plain
 
 
-def read_value(code: int, cursor: Cursor) -> Any:
-    """The value of type ``code`` at the cursor as the keyspace stores it."""
+def read_value(code: int, cursor: Cursor, pack: Packer | None = None) -> Any:
+    """The value of type ``code`` at the cursor as the keyspace stores it, packed where ``pack`` offers that."""
     start = cursor.offset
+    position = cursor.position
     kind, plain = read_plain(code, cursor)
+    if pack is not None and code != _STRING:
+        packed = pack(code, kind, plain, cursor.data[position : cursor.position])
+        if packed is not None:
+            return packed
     factory = FACTORIES.get(kind)
     if factory is None:
         raise RdbError(f"RDB type {type_name(code)} at offset {start}: a {kind.value} cannot be stored yet")

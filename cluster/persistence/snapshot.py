@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import attrs
@@ -21,8 +22,10 @@ import attrs
 import cluster
 from cluster.errors import RdbError
 from cluster.keyspace.database import Database, Keyspace
+from cluster.persistence.packing import pack
 from cluster.persistence.rdb_reader import LoadPolicy, RdbParser, RdbSink, load_slices
 from cluster.persistence.rdb_writer import RdbWriter
+from cluster.settings import Settings
 from cluster.slots.hashing import key_slot
 
 Log = Callable[[str, str], None]
@@ -250,7 +253,11 @@ class KeyspaceSink(RdbSink):
         on_expired: Callable[[int, bytes], None] | None = None,
         on_function: Callable[[bytes], None] | None = None,
         on_usage: Callable[[Database, bytes, int | None, int | None], None] | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        """``settings``: small collections stay packed, and this says how they are encoded."""
+        if settings is not None:
+            self.pack = partial(pack, settings)
         self.databases = keyspace.databases
         self.allow_duplicates = allow_duplicates
         """DEBUG RELOAD NOFLUSH: a key that is there already is replaced."""

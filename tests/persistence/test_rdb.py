@@ -166,7 +166,7 @@ def test_a_collection_that_arrives_in_pieces_is_decoded_a_few_times_only(monkeyp
     """It is not known how long a set is before its end, so each attempt waits for twice the bytes of the last."""
     attempts = 0
 
-    def counting(code: int, cursor: Cursor) -> object:
+    def counting(code: int, cursor: Cursor, *rest: Any) -> object:
         nonlocal attempts
         attempts += 1
         return read_value(code, cursor)
