@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from cluster import errors
 from cluster.errors import CommandError
@@ -35,6 +36,28 @@ def parse_int32(text: bytes, message: bytes | None = None) -> int:
             message or b"ERR value is out of range, value must between %d and %d" % (INT32_MIN, INT32_MAX)
         )
     return value
+
+
+def parse_pop(arguments: Sequence[bytes], one_end: bytes, other_end: bytes) -> tuple[list[bytes], bool, int]:
+    """``numkeys key … one_end|other_end [COUNT count]``: the keys, whether it is the one end, how many to take.
+
+    Raises CommandError.
+    """
+    number = parse_bounded(arguments[0], 1, INT64_MAX, b"ERR numkeys should be greater than 0")
+    if number + 1 >= len(arguments):
+        raise CommandError(errors.SYNTAX)
+    end = arguments[number + 1].upper()
+    if end not in (one_end, other_end):
+        raise CommandError(errors.SYNTAX)
+    count = 1
+    options = arguments[number + 2 :]
+    if options:
+        if options[0].upper() != b"COUNT" or len(options) < 2:
+            raise CommandError(errors.SYNTAX)
+        count = parse_bounded(options[1], 1, INT64_MAX, b"ERR count should be greater than 0")
+        if len(options) > 2:
+            raise CommandError(errors.SYNTAX)
+    return list(arguments[1 : number + 1]), end == one_end, count
 
 
 def parse_double(text: bytes, message: bytes = errors.NOT_A_FLOAT) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cluster import errors
-from cluster.commands.arguments import parse_integer
+from cluster.commands.arguments import parse_integer, parse_pop
 from cluster.commands.context import Session
 from cluster.commands.registry import command
 from cluster.errors import CommandError
@@ -187,25 +187,7 @@ class PopRequest:
 
     def __init__(self, arguments: Sequence[bytes]) -> None:
         """Read ``numkeys key … LEFT|RIGHT [COUNT count]``. Raises CommandError."""
-        bad_count = b"ERR numkeys should be greater than 0"
-        number = parse_integer(arguments[0], bad_count)
-        if number < 1:
-            raise CommandError(bad_count)
-        if number + 1 >= len(arguments):
-            raise CommandError(errors.SYNTAX)
-        self.keys = list(arguments[1 : number + 1])
-        self.left = parse_side(arguments[number + 1])
-        self.count = 1
-        options = arguments[number + 2 :]
-        if options:
-            if options[0].upper() != b"COUNT" or len(options) < 2:
-                raise CommandError(errors.SYNTAX)
-            bad_count = b"ERR count should be greater than 0"
-            self.count = parse_integer(options[1], bad_count)
-            if self.count < 1:
-                raise CommandError(bad_count)
-            if len(options) > 2:
-                raise CommandError(errors.SYNTAX)
+        self.keys, self.left, self.count = parse_pop(arguments, b"LEFT", b"RIGHT")
 
     def take(self, db: Database, key: bytes, value: ListValue) -> tuple[bytes, list[bytes]]:
         """Take from one of the keys: the reply, and the command that replicas are told."""

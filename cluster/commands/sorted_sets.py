@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from cluster import errors
-from cluster.commands.arguments import parse_double, parse_integer, read_double
+from cluster.commands.arguments import parse_double, parse_integer, parse_pop, read_double
 from cluster.commands.context import Session
 from cluster.commands.keys import parse_cursor
 from cluster.commands.registry import command
@@ -323,28 +323,7 @@ class PopRequest:
 
     def __init__(self, arguments: Sequence[bytes]) -> None:
         """Read ``numkeys key … MIN|MAX [COUNT count]``. Raises CommandError."""
-        bad_count = b"ERR numkeys should be greater than 0"
-        number = parse_integer(arguments[0], bad_count)
-        if number < 1:
-            raise CommandError(bad_count)
-        if number + 1 >= len(arguments):
-            raise CommandError(errors.SYNTAX)
-        self.keys = list(arguments[1 : number + 1])
-        end = arguments[number + 1].upper()
-        if end not in (b"MIN", b"MAX"):
-            raise CommandError(errors.SYNTAX)
-        self.greatest = end == b"MAX"
-        self.count = 1
-        options = arguments[number + 2 :]
-        if options:
-            if options[0].upper() != b"COUNT" or len(options) < 2:
-                raise CommandError(errors.SYNTAX)
-            bad_count = b"ERR count should be greater than 0"
-            self.count = parse_integer(options[1], bad_count)
-            if self.count < 1:
-                raise CommandError(bad_count)
-            if len(options) > 2:
-                raise CommandError(errors.SYNTAX)
+        self.keys, self.greatest, self.count = parse_pop(arguments, b"MAX", b"MIN")
 
     def take(self, client: Session, key: bytes, value: SortedSetValue) -> tuple[bytes, list[bytes]]:
         """Take from one of the keys: the reply, and the command that replicas are told."""
