@@ -2,6 +2,8 @@
 
 Invariant   Takes only what the exact parser would take, and ends where that would: by the comparison of headers of
             accelerator.py, or compiled by the scanner. What it does not take is left to the caller's exact reader.
+Costs       Interpreted, 0.4 µs for a SET and 0.9 for a command of another number of words. Three words, which most
+            effects have, are unpacked as in accelerator.py: the general way would take them 0.9 as well.
 Units       positions in bytes.
 """
 
