@@ -135,7 +135,7 @@ def pfdebug(client: Session, argv: list[bytes]) -> bytes:
     content = _mutable(client, key, slot, found)
     word = argv[1].lower()
     if word not in (b"getreg", b"decode", b"encoding", b"todense"):
-        raise CommandError(b"ERR Unknown PFDEBUG subcommand '%b'" % argv[1])
+        raise CommandError(b"ERR Unknown PFDEBUG subcommand '%b'" % argv[1].partition(b"\0")[0])
     if word == b"encoding":
         return simple(b"sparse" if content[4] else b"dense")
     if word == b"decode":

@@ -152,7 +152,8 @@ def _positions(client: Session, argv: list[bytes]) -> list[tuple[int, list[str]]
     row = client.server.commands.resolve(request)
     if row is None:
         raise CommandError(b"ERR Invalid command specified")
-    if not row.has_keys:
+    # A shard channel is where a key would be, but none.
+    if all("not_key" in spec["flags"] for spec in row.record[8]):
         raise CommandError(b"ERR The command has no key arguments")
     if not row.accepts(len(request)):
         raise CommandError(b"ERR Invalid number of arguments specified for command")
@@ -160,7 +161,9 @@ def _positions(client: Session, argv: list[bytes]) -> list[tuple[int, list[str]]
         positions = key_positions(row, request)
     except InvalidKeys:
         raise CommandError(b"ERR Invalid arguments specified for command") from None
-    if not positions and "no_mandatory_keys" not in row.record[2]:
+    # PFMERGE of one key has a second key spec that finds nothing: that is an error, though not for routing.
+    is_cut = any(spec["begin_search"]["spec"].get("index", 0) >= len(request) for spec in row.record[8])
+    if is_cut or (not positions and "no_mandatory_keys" not in row.record[2]):
         raise CommandError(b"ERR Invalid arguments specified for command")
     return positions
 

@@ -188,6 +188,8 @@ def _migrate_keys(argv: list[bytes]) -> Positions:
     flags = ["RW", "access", "delete"]
     skip = {b"AUTH": 1, b"AUTH2": 2}
     index = 6
+    if not any(word.upper() == b"KEYS" for word in argv[2:-1]):
+        index = len(argv)  # The last word announces nothing: it is an error, but no reason to ignore the key.
     while index < len(argv):
         word = argv[index].upper()
         if word == b"KEYS":

@@ -119,7 +119,7 @@ def latency_reset(client: Session, argv: list[bytes]) -> bytes:
 def latency_graph(client: Session, argv: list[bytes]) -> bytes:
     spikes = client.server.latency.events.get(argv[2])
     if spikes is None:
-        raise CommandError(b"ERR No samples available for event '%b'" % argv[2])
+        raise CommandError(b"ERR No samples available for event '%b'" % argv[2].partition(b"\0")[0])
     now_s = clock.unix_ms() // 1000
     values = [ms for _second, ms in spikes.samples]
     labels = [_age(now_s - second) for second, _ms in spikes.samples]

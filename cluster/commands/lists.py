@@ -19,6 +19,7 @@ _BAD_RANK: Final = (
     b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start "
     b"from the end of the list"
 )
+_LOWEST: Final = -(2**63)
 
 
 def checked_list(value: object) -> ListValue | None:
@@ -320,10 +321,12 @@ def lpos(client: Session, argv: list[bytes]) -> bytes:
     if value is None:
         return client.proto.null if count is None else EMPTY_ARRAY
     backwards = rank < 0
+    # The negative of the lowest integer is itself in C, and every match is beyond it.
+    wanted = abs(rank) if rank != _LOWEST else 1
     last = len(value) - 1
     found = []
     for ordinal, distance in enumerate(value.positions(argv[2], most, backwards=backwards), 1):
-        if ordinal < abs(rank):
+        if ordinal < wanted:
             continue
         found.append(integer(last - distance if backwards else distance))
         if count is None or len(found) == count:

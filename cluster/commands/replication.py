@@ -207,7 +207,7 @@ def replconf(client: Session, argv: list[bytes]) -> bytes | None:
             return None
         handler = _REPLCONF_OPTIONS.get(name)
         if handler is None:
-            raise CommandError(b"ERR Unrecognized REPLCONF option: " + option)
+            raise CommandError(b"ERR Unrecognized REPLCONF option: " + option.partition(b"\0")[0])
         handler(feed.announcement(client.id), value)
     return OK
 

@@ -296,7 +296,7 @@ class Config:
         for name, _ in pairs:
             row = BY_NAME.get(name.lower())
             if row is None:
-                text = b"ERR Unknown option or number of arguments for CONFIG SET - '%b'" % name
+                text = b"ERR Unknown option or number of arguments for CONFIG SET - '%b'" % name.partition(b"\0")[0]
                 raise CommandError(_one_line(text))
             if row.flags & Flag.IMMUTABLE:
                 raise _refused(name, "can't set immutable config")

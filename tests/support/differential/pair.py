@@ -175,6 +175,10 @@ class Pair(BothServers):
             side.observer.ask(b"FLUSHALL")
             side.observer.ask(b"CONFIG", b"RESETSTAT")
             self._end_of_stream(side)
+        self.count_changes_from_here()
+
+    def count_changes_from_here(self) -> None:
+        """What came before is not compared."""
         self._dirty_before = [int(side.info()["rdb_changes_since_last_save"]) for side in self.sides]
 
     # What a run consists of -------------------------------------------------------------------------------------------
