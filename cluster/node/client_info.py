@@ -65,7 +65,8 @@ def describe(client: Client, now_ms: int) -> str:
         f"{_subscription_counts(client)} multi={-1 if transaction is None else len(transaction.queue)}"
         f" qbuf={usage.input} qbuf-free={free_bytes} argv-mem={usage.arguments} multi-mem={usage.transaction}"
         f" rbs={_reply_buffer_bytes(client, idle_ms)} rbp={min(usage.ready, _REPLY_CHUNK_BYTES)} obl={usage.ready}"
-        f" oll={len(client.unsent)} omem={client.unsent_bytes} tot-mem={usage.total}"
+        f" oll={len(client.unsent) + bool(usage.stream)} omem={client.unsent_bytes + usage.stream}"
+        f" tot-mem={usage.total}"
         f" events={'rw' if client.wants_write else 'r'} cmd={client.last_command.decode('latin-1')}"
         f" user={client.user.name.decode('utf-8', 'surrogateescape')} redir={redirect_id} resp={client.proto.version}"
     )

@@ -44,13 +44,15 @@ class ClientUsage:
     ready: int
     """Replies of this pass."""
     unsent: int
+    stream: int
+    """What a replica has still to be given of the shared stream: no memory of its own."""
     other: int
 
     @property
     def total(self) -> int:
         """tot-mem."""
         small = max(self.input + self.arguments + self.ready, _SMALL_REQUEST_BYTES)
-        return CLIENT_BYTES + small + self.transaction + self.unsent + self.other
+        return CLIENT_BYTES + small + self.transaction + self.unsent + self.stream + self.other
 
 
 def usage_of(client: Client) -> ClientUsage:
@@ -71,6 +73,7 @@ def usage_of(client: Client) -> ClientUsage:
         transaction=sum(len(word) + _POINTER_BYTES for _row, argv in queue for word in argv),
         ready=sum(map(len, client.out)),
         unsent=client.unsent_bytes,
+        stream=client.server.feed.stream_bytes_for(client.replica) if client.replica is not None else 0,
         # A big value that has begun counts as a whole: Redis makes the room for it at once.
         other=client.parser.missing_bulk_bytes + _WATCH_BYTES * len(client.watching) + _SUBSCRIPTION_BYTES * names,
     )

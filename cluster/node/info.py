@@ -160,7 +160,8 @@ def _persistence(server: Server) -> Iterator[Field]:
     yield "async_loading", int(saving.progress is not None and saving.progress.is_async)
     yield "current_cow_peak", child.cow_peak_bytes if child else 0
     yield "current_cow_size", child.cow_bytes if child else 0
-    yield "current_cow_size_age", (clock.monotonic_ms() - child.cow_updated_ms) // 1000 if child else 0
+    measured_ms = child.cow_updated_ms if child else 0
+    yield "current_cow_size_age", (clock.monotonic_ms() - measured_ms) // 1000 if measured_ms else 0
     done, total = (child.keys_processed, child.keys_total) if child else (0, 0)
     yield "current_fork_perc", f"{100 * done / total if total else 0:.2f}"
     yield "current_save_keys_processed", done

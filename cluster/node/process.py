@@ -162,6 +162,8 @@ async def _serve(server: Server) -> int:
         nursery.cancel_scope.cancel()
     if server.bus is not None:
         server.bus.close()
+    server.reactor.flush()
+    server.feed.replicas.clear()  # It is we who go: none of them is lost.
     server.reactor.close()
     server.log.warning("Redis is now ready to exit, bye bye...")
     return server.exit_code
@@ -179,6 +181,8 @@ async def _load(server: Server) -> bool:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(heed_signals)
         loaded = await _load_data(server)
+        if not loaded:
+            server.saving.begin_loading(0)  # On the way out nobody is shown an empty data set, or half of one.
         nursery.cancel_scope.cancel()
     return loaded
 

@@ -294,7 +294,8 @@ class ReplicaLink:
                     assert_never(action)
 
     def _give_up(self, retry_at_once: bool) -> None:
-        self._replication.failover.abort("Failover target rejected psync request")
+        if self._handshake.state is LinkState.RECEIVE_PSYNC_REPLY:
+            self._replication.failover.abort("Failover target rejected psync request")
         if self._closed:
             return  # Aborting a failover made us a master again.
         if retry_at_once:

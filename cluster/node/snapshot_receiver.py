@@ -139,7 +139,8 @@ class FileReceiver:
 
     def _remove_if_unwanted(self) -> None:
         settings = self._server.settings
-        if settings.rdb_del_sync_files and not settings.save and not settings.appendonly:
+        # An append only file makes no difference: it begins with a snapshot of its own, and this one is never read.
+        if settings.rdb_del_sync_files and not settings.save:
             self._server.log.notice(
                 "Removing the RDB file obtained from the master. This replica has persistence disabled"
             )

@@ -30,6 +30,7 @@ The rest stays shared. If the kernel takes all of it at once there is more right
 its room for more wakes us.
 """
 
+_OVERCOMING = "overcoming of output buffer limits."
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _GETACK = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
 
@@ -60,6 +61,8 @@ class ReplicationFeed:
         self.selected_database = NO_DATABASE
         self._announcements: dict[int, Announcement] = {}
         self._unsettled: list[bytes] = []
+        self._limits_checked_at = 0
+        """The end of the stream when the replicas' limits were last looked at before sleeping."""
         self._ack_requested = False
         # As if the first round had come with the start, before any replica: the first ping is not at once.
         self._cron_loops = 1
@@ -137,11 +140,15 @@ class ReplicationFeed:
         assert backlog is not None
         moved = behind = False
         end = backlog.next_offset
+        has_grown = end != self._limits_checked_at
+        self._limits_checked_at = end
         for replica in tuple(self.replicas):
             cursor = replica.cursor
             if cursor is None or cursor == end or replica.leaving:
                 continue
-            if self._dropped_for_its_output(replica, now_ms):
+            if has_grown and self._exceeds_limits(replica, now_ms):
+                client = self.host.describe_session(replica.session)
+                self._drop(replica, f"Client {client} scheduled to be closed ASAP for {_OVERCOMING}")
                 continue
             if replica.state is ReplicaState.ONLINE and not replica.start_stream_on_ack:
                 if self._push_stream(replica, backlog):
@@ -169,18 +176,16 @@ class ReplicationFeed:
         replica.cursor = cursor
         return cursor != start
 
-    def _dropped_for_its_output(self, replica: Replica, now_ms: int) -> bool:
-        waiting = self.backlog.next_offset - replica.cursor if self.backlog is not None and replica.cursor else 0
-        if not self._exceeds_limits(replica, waiting, now_ms):
-            return False
-        client = self.host.describe_session(replica.session)
-        self._drop(replica, f"Client {client} scheduled to be closed ASAP for overcoming of output buffer limits.")
-        return True
+    def stream_bytes_for(self, replica: Replica) -> int:
+        """How much of the shared stream is kept for a replica and not yet with its connection."""
+        if self.backlog is None or replica.cursor is None:
+            return 0
+        return max(0, self.backlog.next_offset - replica.cursor)
 
-    def _exceeds_limits(self, replica: Replica, stream_bytes: int, now_ms: int) -> bool:
+    def _exceeds_limits(self, replica: Replica, now_ms: int) -> bool:
         """Whether a replica holds more than client-output-buffer-limit allows, or the soft limit for too long."""
         limits = self.settings.client_output_buffer_limit["replica"]
-        held = stream_bytes + replica.session.output_bytes()
+        held = self.stream_bytes_for(replica) + replica.session.output_bytes()
         # A hard limit below the backlog would only drop replicas that may come back with a partial resync at once.
         if limits.hard_bytes and held >= max(limits.hard_bytes, self.settings.repl_backlog_size):
             return True
@@ -368,7 +373,13 @@ class ReplicationFeed:
             self.feed_without_database(_PING)
 
     def _keep_alive_or_drop(self, replica: Replica, now_ms: int, streaming: bool) -> None:
-        if replica.leaving or self._dropped_for_its_output(replica, now_ms):
+        if replica.leaving:
+            return
+        if self._exceeds_limits(replica, now_ms):
+            client = self.host.describe_session(replica.session)
+            replica.leaving = True
+            self.host.close_replica(replica)
+            self.host.log("warning", f"Client {client} closed for {_OVERCOMING}")
             return
         timeout_ms = self.settings.repl_timeout * 1000
         if replica.state is ReplicaState.WAIT_BGSAVE_START or (

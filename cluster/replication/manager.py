@@ -253,7 +253,9 @@ class Replication:
         if self.state.link is LinkState.CONNECT:
             self.host.log("notice", f"Connecting to MASTER {self.state.master_host}:{self.state.master_port}")
             self.start_connecting()
-        if self.state.master is not None and self.state.master.acknowledges:
+        if self.state.master is not None and self.state.master.acknowledges and not stood_still:
+            # A master that has given us up meanwhile answers with a reset, which costs what it sent before and we can
+            # still read; that may be just what its backlog does not have any more.
             self.send_ack()
         self.feed.cron(now_ms, self.host.stream_snapshot_is_running(), stood_still=stood_still)
         self.full_sync.start_if_due(now_ms)

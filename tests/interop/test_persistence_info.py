@@ -120,3 +120,13 @@ def life_of(kind: Kind) -> list[Any]:
 def test_every_field_is_what_redis_says() -> None:
     for ours, real in zip(life_of("ours"), life_of("real"), strict=True):
         assert ours == real
+
+
+@pytest.mark.parametrize("server_kind", ["ours", "real"])
+def test_copied_memory_has_no_age_before_it_was_measured(server_kind: Kind) -> None:
+    with make_server(server_kind, rdb_key_save_delay=10_000_000) as server:
+        server.call("SET", "a", "1")
+        server.call("BGSAVE")
+        told = server.info("persistence")
+        assert told["current_save_keys_total"] == "1"
+        assert told["current_cow_size"] == told["current_cow_size_age"] == "0"

@@ -181,10 +181,10 @@ def read_line(connection: RawConnection) -> bytes:
     return line if line != b"\n" else read_line(connection)
 
 
-def synchronise(master: Server, *, eof: bool) -> tuple[RawConnection, str, int, bytes]:
-    """PSYNC as a replica would; the connection, the history, the offset and the snapshot."""
+def synchronise(master: Server, *, eof: bool, port: int = 7777) -> tuple[RawConnection, str, int, bytes]:
+    """PSYNC as a replica on ``port`` would; the connection, the history, the offset and the snapshot."""
     connection = master.raw(timeout=20)
-    assert connection.call("REPLCONF", "listening-port", "7777") == b"OK"
+    assert connection.call("REPLCONF", "listening-port", port) == b"OK"
     assert connection.call("REPLCONF", "capa", "psync2", *(["capa", "eof"] if eof else [])) == b"OK"
     connection.send("PSYNC", "?", "-1")
     match = re.fullmatch(rb"\+FULLRESYNC ([0-9a-f]{40}) (\d+)\r\n", read_line(connection))
@@ -460,6 +460,14 @@ class HandMaster:
                 return command
             self.send(b"+PONG\r\n" if command[0] == b"PING" else b"+OK\r\n")
 
+    def greeting(self) -> list[bytes]:
+        """Take the replica's next connection; the first command on it."""
+        self.hang_up()
+        self._socket, _ = self._listener.accept()
+        self._socket.settimeout(15)
+        self._reader = hiredis.Reader(notEnoughData=None)
+        return self.command()
+
     def command(self) -> list[bytes]:
         """The next command from the replica."""
         assert self._socket is not None
@@ -498,6 +506,26 @@ def by_hand() -> Iterator[HandMaster]:
     master = HandMaster()
     yield master
     master.close()
+
+
+@pytest.mark.parametrize("master_kind", ["ours", "real"])
+def test_a_failover_waits_for_a_target_that_does_not_greet(
+    master_kind: Kind, start: Start, by_hand: HandMaster
+) -> None:
+    """Only an answer to PSYNC decides: until there is one, the former master tries again, and can be called back."""
+    master = start(master_kind, repl_ping_replica_period=1000)
+    connection, _replid, offset, _snapshot = synchronise(master, eof=False, port=by_hand.port)
+    eventually(lambda: "state=online" in replication(master)["slave0"])
+    connection.send("REPLCONF", "ACK", offset)
+    assert master.call("FAILOVER", "TO", "127.0.0.1", by_hand.port) == b"OK"
+    for _attempt in range(2):
+        assert by_hand.greeting() == [b"PING"]
+        by_hand.send(b"-what\r\n")
+    assert replication(master)["master_failover_state"] == "failover-in-progress"
+    assert master.call("FAILOVER", "ABORT") == b"OK"
+    assert replication(master)["role"] == "master"
+    assert "aborted: Failover manually aborted" in master.log_text()
+    connection.close()
 
 
 @pytest.mark.parametrize("replica_kind", ["ours", "real"])
@@ -685,3 +713,38 @@ def test_a_master_that_cannot_serve_now_is_asked_again(
     by_hand.full_sync(5)
     link_is(replica, "up")
     assert text in replica.log_text()
+
+
+@pytest.mark.parametrize("server_kind", ["ours", "real"])
+def test_a_file_for_synchronisation_goes_when_it_is_not_needed(server_kind: Kind, start: Start) -> None:
+    """rdb-del-sync-files, on both sides; a replica with an append only file has no use for it either."""
+    options = {"repl_diskless_sync": "no", "rdb_del_sync_files": "yes"}
+    master, replica = (start(server_kind, **options) for _ in range(2))
+    logging = start(server_kind, appendonly="yes", **options)
+    saving = start(server_kind, save="3600 1", **options)
+    for server in (replica, logging, saving):
+        follow(server, master)
+    for server in (master, replica, logging):
+        eventually(lambda server=server: not (server.directory / "dump.rdb").exists())
+    assert (saving.directory / "dump.rdb").exists()
+    said = "Removing the RDB file obtained from the master. This replica has persistence disabled"
+    assert said in replica.log_text() and said in logging.log_text()
+    assert "Removing the RDB file used to feed replicas in a persistence-less instance" in master.log_text()
+
+
+@pytest.mark.parametrize("master_kind", ["ours", "real"])
+def test_what_waits_for_a_replica_is_shown(master_kind: Kind, start: Start) -> None:
+    """Also the part of the stream that is kept once for all replicas."""
+    master = start(master_kind)
+    connection, _replid, offset, _snapshot = synchronise(master, eof=False)
+    eventually(lambda: "state=online" in replication(master)["slave0"])
+    connection.send("REPLCONF", "ACK", offset)
+    written = 0
+    while written < 40 << 20:  # Far more than two kernel buffers hold.
+        master.call("SET", "k", "x" * (1 << 20))
+        written += 1 << 20
+    shown = master.call("CLIENT", "LIST", "TYPE", "replica").decode()
+    waiting = {name: int(value) for name, value in re.findall(r"(omem|tot-mem)=(\d+)", shown)}
+    assert waiting["omem"] > 20 << 20
+    assert waiting["tot-mem"] > waiting["omem"]
+    connection.close()

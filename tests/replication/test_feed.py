@@ -250,8 +250,26 @@ def test_the_soft_limit_needs_its_seconds_without_a_pause() -> None:
     world.sleep()
     pass_seconds(10)
     assert not session_of(replica).closed
+    world.sleep()
+    assert not session_of(replica).closed
     world.seconds(1)  # The cron looks too: it need not take another write.
     assert session_of(replica).closed
+    assert world.host.texts[-1] == "Client id=1 closed for overcoming of output buffer limits."
+
+
+def test_what_a_replica_has_still_to_be_given_is_known() -> None:
+    world = World()
+    feed = world.replication.feed
+    replica = world.online_replica()
+    session_of(replica).stuck = True
+    before = world.replication.state.master_repl_offset
+    world.write(b"SET", b"k", bytes(3 << 20))
+    world.sleep()
+    written = world.replication.state.master_repl_offset - before
+    assert feed.stream_bytes_for(replica) + replica.session.output_bytes() == written
+    assert feed.stream_bytes_for(replica) > 0
+    feed.remove(replica, world.now_ms)
+    assert feed.stream_bytes_for(replica) == 0
 
 
 # --- acknowledgements ------------------------------------------------------------------------------------------------

@@ -287,6 +287,18 @@ def test_who_stood_still_takes_nobody_for_silent() -> None:
     assert "MASTER timeout: no data nor PING received..." in world.host.texts
 
 
+def test_who_stood_still_says_nothing_before_it_has_read() -> None:
+    """A master that has hung up meanwhile would answer with a reset, and what it sent before would be lost."""
+    world = given_connected_replica(900)
+    world.seconds(1)
+    world.host.to_master.clear()
+    world.now_ms += 5000
+    world.seconds(1)
+    assert not world.host.to_master
+    world.seconds(1)
+    assert world.host.to_master == command(b"REPLCONF", b"ACK", b"900")
+
+
 def test_acks_go_out_every_second() -> None:
     world = given_connected_replica(900)
     world.seconds(2)
