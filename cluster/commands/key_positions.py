@@ -7,10 +7,10 @@ are incomplete (SORT, MIGRATE, EVAL with its count, …) have a function of thei
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from cluster.commands.registry import Command
-from cluster.keyspace.strings import parse_int64
+from cluster.keyspace.strings import atoi, parse_int64
 
 Positions = list[tuple[int, list[str]]]
 """(index into argv, flags such as RO, access, RW, update, delete, insert)"""
@@ -76,29 +76,12 @@ def _counted_keys(specs: list[dict[str, Any]], argv: list[bytes]) -> list[int]:
     begin = spec["begin_search"]["spec"]["index"]
     find = spec["find_keys"]["spec"]
     first = begin + find["firstkey"]
-    count = _atoi(argv[begin + find["keynumidx"]]) if begin + find["keynumidx"] < len(argv) else 0
+    count = atoi(argv[begin + find["keynumidx"]]) if begin + find["keynumidx"] < len(argv) else 0
     if not 1 <= count <= len(argv) - first:
         return []
     keys = list(range(first, first + count))
     # The destination comes first, as in the specs: commands take the first key's slot for its.
     return keys if len(specs) == 1 else [specs[0]["begin_search"]["spec"]["index"], *keys]
-
-
-_SHORT: Final = 10
-"""So few digits fit in 31 bits."""
-
-
-def _atoi(text: bytes) -> int:
-    """The number that a text begins with, in 32 bits."""
-    if len(text) < _SHORT and text.isdigit():
-        return int(text)
-    text = text.lstrip(b" \t\n\v\f\r")
-    sign = -1 if text.startswith(b"-") else 1
-    digits = text[1:] if text[:1] in (b"-", b"+") else text
-    end = next((index for index, byte in enumerate(digits) if not 48 <= byte <= 57), len(digits))
-    number = sign * int(digits[: min(end, 100)] or b"0")
-    number = max(-(2**63), min(number, 2**63 - 1)) & 0xFFFFFFFF
-    return number - (1 << 32) if number >= 1 << 31 else number
 
 
 def key_positions_or_none(row: Command, argv: list[bytes]) -> Positions:

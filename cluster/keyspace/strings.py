@@ -68,6 +68,25 @@ def parse_int64(text: bytes | bytearray) -> int | None:
     return number if INT64_MIN <= number <= INT64_MAX else None
 
 
+_SHORT_DIGITS: Final = 10
+"""Fewer digits than these fit in 31 bits."""
+_BLANKS: Final = b" \t\n\v\f\r"
+
+
+def atoi(text: bytes) -> int:
+    """The 32-bit number that a text begins with, as C's ``atoi`` reads it: strtol's 64 bits, of which it keeps half."""
+    if len(text) < _SHORT_DIGITS and text.isdigit():
+        return int(text)
+    text = text.lstrip(_BLANKS)
+    sign = -1 if text.startswith(b"-") else 1
+    digits = text[1:] if text[:1] in (b"-", b"+") else text
+    end = next((index for index, byte in enumerate(digits) if not 48 <= byte <= 57), len(digits))
+    first = len(digits) - len(digits.lstrip(b"0"))
+    number = sign * int(digits[first : min(end, first + 20)] or b"0")  # 20 digits are beyond 64 bits for sure.
+    number = max(INT64_MIN, min(number, INT64_MAX)) & 0xFFFFFFFF
+    return number - (1 << 32) if number >= 1 << 31 else number
+
+
 def encoding(value: StringValue) -> bytes:
     """OBJECT ENCODING of a string value."""
     if type(value) is int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from cluster.keyspace.strings import atoi
 from cluster.scripting.conversion import ScriptFailure
 
 BREAKPOINTS_MAX: Final = 64
@@ -28,6 +29,7 @@ _WHOLE: Final = 1_000_000
 _INT64_MAX: Final = (1 << 63) - 1
 
 _TRIMMED: Final = b"<hint> The above reply was trimmed. Use 'maxlen 0' to disable trimming."
+_PROTOCOL_ERROR: Final = b"protocol error"
 _UNKNOWN: Final = b"<error> Unknown Redis Lua debugger command or wrong number of arguments."
 _ONE_LINE: Final = bytes.maketrans(b"\r\n", b"  ")
 
@@ -230,8 +232,8 @@ class DebugSession:
             self.log(line)
 
     def _list(self, words: Sequence[bytes]) -> None:
-        line = _atoi(words[1]) if len(words) > 1 else 0
-        context = _atoi(words[2]) if len(words) > 2 else _CONTEXT_LINES
+        line = atoi(words[1]) if len(words) > 1 else 0
+        context = atoi(words[2]) if len(words) > 2 else _CONTEXT_LINES
         self._list_around(line if line > 0 else self._current_line, context)
 
     def _whole(self, _words: Sequence[bytes]) -> None:
@@ -279,7 +281,7 @@ class DebugSession:
     def _limit_length(self, words: Sequence[bytes]) -> None:
         if len(words) == 2:
             self._hint_given = True
-            length = _atoi(words[1])
+            length = atoi(words[1])
             self._length_max = _LENGTH_MAX_LEAST if length != 0 and length <= _LENGTH_MAX_LEAST else length
         if self._length_max:
             self.log(b"<value> replies are truncated at %d bytes." % self._length_max)
@@ -388,20 +390,6 @@ def _text(word: bytes) -> bytes:
     return word.split(b"\0", 1)[0]
 
 
-def _atoi(word: bytes) -> int:
-    """The number at the beginning of a word, as C's atoi has it; 0 when there is none."""
-    text = _text(word).lstrip(b" \t\n\v\f\r")
-    size = 1 if text[:1] in (b"-", b"+") else 0
-    while text[size : size + 1].isdigit():
-        size += 1
-    try:
-        number = int(text[:size])
-    except ValueError:
-        return 0
-    number = max(min(number, _INT64_MAX), -_INT64_MAX - 1)
-    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
-
-
 def _exact_integer(word: bytes) -> int | None:
     """A word that is a number of 64 bits and nothing else (string2l)."""
     try:
@@ -412,36 +400,40 @@ def _exact_integer(word: bytes) -> int | None:
 
 
 def _parse(data: bytes) -> list[bytes] | None:
-    """The words of the first command; None when it is not there as a whole. Raises _Broken."""
+    """The words of the first command; None when it is not there as a whole. Raises _Broken.
+
+    Not the parser of requests: the debugger passes over what stands before the array, takes a size that is no number
+    for 0, and has one text for everything that is wrong.
+    """
     if not data:
         return None
     start = data.find(b"*", 0, _end_of_text(data, 0))
     if start < 0:
-        raise _Broken(b"protocol error")
+        raise _Broken(_PROTOCOL_ERROR)
     header = _header(data, start)
     if header is None:
         return None
     count, position = header
     if not 0 < count <= _WORDS_MAX:
-        raise _Broken(b"protocol error")
+        raise _Broken(_PROTOCOL_ERROR)
     words: list[bytes] = []
     while len(words) < count:
         if data[position : position + 1] in (b"", b"\0"):
             return None
         if data[position : position + 1] != b"$":
-            raise _Broken(b"protocol error")
+            raise _Broken(_PROTOCOL_ERROR)
         header = _header(data, position)
         if header is None:
             return None
         size, position = header
         if not 0 < size <= _WORD_BYTES_MAX:
-            raise _Broken(b"protocol error")
+            raise _Broken(_PROTOCOL_ERROR)
         if position + size + 2 > len(data):
             return None
         words.append(data[position : position + size])
         position += size + 2
         if data[position - 2 : position] != b"\r\n":
-            raise _Broken(b"protocol error")
+            raise _Broken(_PROTOCOL_ERROR)
     return words
 
 
@@ -453,7 +445,7 @@ def _end_of_text(data: bytes, start: int) -> int:
 def _header(data: bytes, start: int) -> tuple[int, int] | None:
     """The number behind the mark at ``start`` and where its line ends."""
     end = data.find(b"\r\n", start, _end_of_text(data, start))
-    return None if end < 0 else (_atoi(data[start + 1 : end]), end + 2)
+    return None if end < 0 else (atoi(data[start + 1 : end]), end + 2)
 
 
 # Showing ------------------------------------------------------------------------------------------------------------
