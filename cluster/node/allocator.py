@@ -73,7 +73,9 @@ class _ThreadCache:
     """The small freed blocks that glibc keeps for the thread that freed them (tcache): to mallinfo they are in use.
 
     Their counts by size stand at the beginning of the heap, in its first block. Where they do not behave like counts
-    when blocks are taken and freed, that is something else, and nothing is known.
+    when blocks are taken and freed, that is something else, and nothing is known. They are looked at when blocks are
+    taken for the second time: the first may find glibc out of kept blocks, upon which it puts some more by, if other
+    free ones of the size are about.
     """
 
     def __init__(self, libc: ctypes.CDLL) -> None:
@@ -82,10 +84,11 @@ class _ThreadCache:
         allocate.restype = ctypes.c_void_p
         allocate.argtypes = [ctypes.c_size_t]
         free.argtypes = [ctypes.c_void_p]
-        blocks = [allocate(size) for size in _CACHED_SIZES[_CHECKED:] for _ in range(_CACHED_BLOCKS)]
-        taken = self._counts()
-        for block in blocks:
-            free(block)
+        for _attempt in range(2):
+            blocks = [allocate(size) for size in _CACHED_SIZES[_CHECKED:] for _ in range(_CACHED_BLOCKS)]
+            taken = self._counts()
+            for block in blocks:
+                free(block)
         if sum(taken[_CHECKED:]) > _STRAYS or sum(self._counts()[_CHECKED:]) < len(blocks) - _STRAYS:
             raise ValueError("the heap does not begin with the counts of cached blocks")
 

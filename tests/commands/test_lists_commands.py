@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.sessions import BenchClient, ServerBench
+from tests.support.still_time import StillTime
 from tests.support.wire import encode
 
 NULL_ARRAY = b"*-1\r\n"

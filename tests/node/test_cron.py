@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-import cluster.node.cron as cron_module
 from cluster import clock
 from cluster.keyspace.reclaim import RECLAIMER
 from cluster.node.cron import Cron
 from cluster.slots.hashing import key_slot
 from tests.support.sessions import ServerBench
-from tests.support.waiting import eventually
+from tests.support.still_time import StillTime
 
 
 @pytest.fixture
@@ -74,16 +73,16 @@ def test_expired_keys_go_without_anybody_asking_each_replicated_by_itself(bench:
 
 @pytest.mark.parametrize("is_lazy", [False, True])
 def test_what_a_large_value_leaves_is_freed_at_once_or_later(
-    bench: ServerBench, monkeypatch: pytest.MonkeyPatch, is_lazy: bool
+    bench: ServerBench, still_time: StillTime, is_lazy: bool
 ) -> None:
     client = bench.connect()
     client.ask("CONFIG", "SET", "lazyfree-lazy-expire", "yes" if is_lazy else "no")
     for start in range(0, 60_000, 10_000):
         client.ask("SADD", "s", *(f"m{number}" for number in range(start, start + 10_000)))
     client.ask("PEXPIRE", "s", "1")
-    cron = Cron(bench.server)
-    monkeypatch.setattr(cron_module, "EXPIRE_FREE_US", 60_000_000)
-    eventually(lambda: (cron._expire_slice(), client.ask("DBSIZE"))[1] == b":0\r\n")
+    still_time.pass_ms(2)
+    Cron(bench.server)._expire_slice()
+    assert client.ask("DBSIZE") == b":0\r\n"
     assert bool(RECLAIMER) is is_lazy
     RECLAIMER.drain(60_000_000)
 
@@ -102,7 +101,7 @@ def test_and_stay_while_they_must(bench: ServerBench, obstacle: str) -> None:
     assert len(server.keyspace.databases[0]) == 3
 
 
-def test_idle_clients_go_after_the_timeout_unless_they_wait(bench: ServerBench) -> None:
+def test_idle_clients_go_after_the_timeout_unless_they_wait(bench: ServerBench, still_time: StillTime) -> None:
     idle, waiting, busy, subscriber, watcher = clients = [bench.connect() for _ in range(5)]
     for client in clients:
         assert client.ask("PING") == b"+PONG\r\n"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import signal
-import time
 from pathlib import Path
 
 import attrs
@@ -20,6 +20,7 @@ from cluster.persistence.saver import Saver
 from cluster.persistence.snapshot import KeyspaceSink, SnapshotOptions, load_file, save_file
 from cluster.settings import SavePoint, Settings
 from cluster.slots.hashing import key_slot
+from tests.support.still_time import StillTime
 from tests.support.waiting import eventually
 
 Lines = list[tuple[str, str]]
@@ -130,14 +131,14 @@ def test_a_key_that_comes_twice_is_refused_unless_allowed(tmp_path: Path) -> Non
     assert content(keyspace) == content(given_keyspace(1))
 
 
-def test_save_counts_and_logs_as_redis_does(tmp_path: Path) -> None:
+def test_save_counts_and_logs_as_redis_does(tmp_path: Path, still_time: StillTime) -> None:
     keyspace = given_keyspace()
     saver, lines = given_saver(tmp_path, keyspace)
 
     assert saver.save()
 
     assert keyspace.dirty == 0
-    assert saver.last_save_unix_s >= int(time.time()) - 5
+    assert saver.last_save_unix_s == still_time.unix_ms // 1000
     assert lines == [("notice", "DB saved on disk")]
     assert saver.saves == 0, "only what was asked for counts"
 
@@ -247,7 +248,7 @@ def test_a_killed_child_leaves_nothing_behind(tmp_path: Path, number: int, count
 
 def test_a_stream_child_sends_the_snapshot_through_a_pipe(tmp_path: Path) -> None:
     keyspace = given_keyspace(2000)
-    put(keyspace, 0, b"big", os.urandom(1_000_000))
+    put(keyspace, 0, b"big", random.Random(1).randbytes(1_000_000))
     saver, lines = given_saver(tmp_path, keyspace)
 
     child = saver.start_stream(saver.options(None))
@@ -280,7 +281,7 @@ def test_a_stream_child_sends_the_snapshot_through_a_pipe(tmp_path: Path) -> Non
 
 def test_a_reader_that_goes_away_ends_the_stream_child(tmp_path: Path) -> None:
     keyspace = given_keyspace(1)
-    put(keyspace, 0, b"big", os.urandom(5_000_000))
+    put(keyspace, 0, b"big", random.Random(1).randbytes(5_000_000))
     saver, lines = given_saver(tmp_path, keyspace)
     child = saver.start_stream(saver.options(None))
     assert child is not None
