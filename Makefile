@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 COMPILED := build/compiled
 
 .DEFAULT_GOAL := help
-.PHONY: help setup six-node six-node-status six-node-stop test test-compiled compat check format compiled bench clean distclean redis
+.PHONY: help setup six-node six-node-status six-node-stop test test-compiled explore compat check format compiled bench clean distclean redis
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: $(VENV)/.development redis  ## run all tests, installing Debian's Redis to
 
 test-compiled: $(VENV)/.development redis $(COMPILED)/.done  ## the tests that start nodes, with nodes of the compiled build
 	HASHSLOT_PACKAGE=$(COMPILED) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests/interop tests/chaos $(PYTEST_ARGS)
+
+explore: $(VENV)/.development redis  ## all tests with random examples that no run has had before; what fails becomes an example for good
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --hypothesis-profile=explore $(PYTEST_ARGS)
 
 compat: $(VENV)/.development redis  ## compare with redis-server at length: thousands of random request sequences
 	$(BIN)/python -m pytest --hypothesis-profile=compat --timeout=3600 \
