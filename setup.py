@@ -36,6 +36,7 @@ HOT_PATH = [
     "cluster/node/aof_loading.py",
     "cluster/node/client.py",
     "cluster/node/dispatch.py",
+    "cluster/node/gates.py",
     "cluster/node/reactor.py",
     "cluster/node/server.py",
     "cluster/commands/statistics.py",
