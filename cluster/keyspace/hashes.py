@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from typing import ClassVar, Final
 
@@ -19,6 +19,7 @@ from cluster.keyspace.digest import EMPTY_DIGEST, mix, xor
 from cluster.keyspace.record_fields import RecordFields
 from cluster.keyspace.scan_table import (
     SMALL_MEMBERS,
+    AnyMembers,
     Members,
     ScanTable,
     distinct_members,
@@ -43,8 +44,8 @@ class HashValue:
         self.is_compact = True
 
     @classmethod
-    def of(cls, fields: Mapping[bytes, bytes], settings: Settings) -> HashValue:
-        """A hash of these fields, in the encoding that the settings ask for."""
+    def of(cls, fields: AnyMembers[bytes], settings: Settings) -> HashValue:
+        """A hash of these fields, in the encoding that the settings ask for; it takes a table over."""
         value = cls()
         longest = settings.hash_max_listpack_value
         if len(fields) <= settings.hash_max_listpack_entries and all(
@@ -54,7 +55,9 @@ class HashValue:
                 value.put(field, text, settings)
         else:
             value.is_compact = False
-            if len(fields) > SMALL_MEMBERS:
+            if isinstance(fields, ScanTable):
+                value.fields = fields
+            elif len(fields) > SMALL_MEMBERS:
                 value.fields = ScanTable(fields.items(), expected=len(fields))
             else:
                 value.fields = dict(fields)

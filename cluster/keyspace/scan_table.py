@@ -10,14 +10,17 @@ Invariants  A bucket of local depth ``d`` stands in 2**(depth - d) consecutive e
             A cursor is the hash at which a walk goes on: whatever is split or merged meanwhile, a member is on the
             same side of it, so a walk returns every member that is there throughout (twice at times).
             ``_fullest`` is no less than any bucket's members, divided by the entries in which the bucket stands.
+Packed      What comes from a file (:meth:`ScanTable.packed`) has the dict of each bucket as marshal's bytes until
+            somebody asks for one of its members; walks leave it so. A packed bucket is not empty.
 Units       Cursors: 32-bit hashes; 0 begins and ends a walk.
 """
 
 from __future__ import annotations
 
+import marshal
 import random
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, Generic, TypeVar, final
 
@@ -39,6 +42,9 @@ _MAX_DEPTH: Final = 28
 _MOST_LOOKED_AT: Final = 4096
 _ALWAYS: Final = 1 << 62
 _PREFERRED_LOAD: Final = 60
+_MARSHAL_VERSION: Final = 2  # The last one without references between equal objects.
+_DICT_BEGINS: Final = b"{"
+_DICT_ENDS: Final = b"0"
 
 
 @final
@@ -54,10 +60,48 @@ class ScanTable(Generic[V]):
         for member, value in items:
             self[member] = value
 
+    @classmethod
+    def packed(cls, items: Iterable[tuple[bytes, V]], expected: int) -> ScanTable[V]:
+        """A table of these items, packed; shorter than they are many where members come repeatedly.
+
+        The values are such as marshal knows and cannot change.
+        """
+        table: ScanTable[V] = cls((), expected)
+        shift = table._shift
+        parts = [bytearray(_DICT_BEGINS) for _ in table._buckets]
+        pack: Callable[[Any, int], bytes] = marshal.dumps
+        for member, value in items:
+            part = parts[(hash(member) & _HASH_MASK) >> shift]
+            part += pack(member, _MARSHAL_VERSION)
+            part += pack(value, _MARSHAL_VERSION)
+        too_many: list[tuple[bytes, V]] = []
+        parts.reverse()
+        for index in range(len(parts)):
+            part = parts.pop()
+            part += _DICT_ENDS
+            packed = bytes(part)
+            opened: dict[bytes, V] = marshal.loads(packed)
+            if len(opened) > BUCKET_MEMBERS:
+                too_many.extend(opened.items())
+            elif opened:
+                table._buckets[index] = packed
+                table._count += len(opened)
+        for member, value in too_many:
+            table[member] = value
+        return table
+
+    def _open(self, index: int) -> dict[bytes, V]:
+        """Unpack the bucket at ``index``, for good."""
+        bucket = _unpacked(self._buckets[index])
+        span = self._span(index)
+        first = index - index % span
+        self._buckets[first : first + span] = [bucket] * span
+        return bucket
+
     def _lay_out(self, depth: int) -> None:
         self._depth = depth
         self._shift = HASH_BITS - depth
-        self._buckets: list[dict[bytes, V]] = [{} for _ in range(1 << depth)]
+        self._buckets: list[dict[bytes, V] | bytes] = [{} for _ in range(1 << depth)]
         self._depths = bytearray([depth]) * (1 << depth)
         self._deepest = 1 << depth
         self._count = 0
@@ -71,22 +115,40 @@ class ScanTable(Generic[V]):
     # The mapping --------------------------------------------------------------------------------------------
 
     def __getitem__(self, member: bytes) -> V:
-        return self._buckets[(hash(member) & _HASH_MASK) >> self._shift][member]
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
+        return bucket[member]
 
     def get(self, member: bytes, default: V | None = None) -> V | None:
         """The value of ``member``, or ``default``."""
-        return self._buckets[(hash(member) & _HASH_MASK) >> self._shift].get(member, default)
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
+        return bucket.get(member, default)
 
     def find(self, member: bytes) -> V | None:
         """The value of ``member``, or None."""
-        return self._buckets[(hash(member) & _HASH_MASK) >> self._shift].get(member)
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
+        return bucket.get(member)
 
     def __contains__(self, member: object) -> bool:
-        return member in self._buckets[(hash(member) & _HASH_MASK) >> self._shift]
+        index = (hash(member) & _HASH_MASK) >> self._shift
+        bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
+        return member in bucket
 
     def __setitem__(self, member: bytes, value: V) -> None:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
         before = len(bucket)
         bucket[member] = value
         if len(bucket) != before:
@@ -99,6 +161,8 @@ class ScanTable(Generic[V]):
         """Store a value; True when the member is new."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
         before = len(bucket)
         bucket[member] = value
         if len(bucket) == before:
@@ -113,6 +177,8 @@ class ScanTable(Generic[V]):
         """Remove a member; False when it is not there."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
         if member not in bucket:
             return False
         del bucket[member]
@@ -126,6 +192,8 @@ class ScanTable(Generic[V]):
         """Remove a member; its value, or ``default`` when it is not there."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
         if member not in bucket:
             return default
         value = bucket.pop(member)
@@ -143,6 +211,8 @@ class ScanTable(Generic[V]):
     def __delitem__(self, member: bytes) -> None:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
+        if isinstance(bucket, bytes):
+            bucket = self._open(index)
         del bucket[member]
         self._count -= 1
         left = len(bucket)
@@ -178,18 +248,18 @@ class ScanTable(Generic[V]):
         other._depths = bytearray(self._depths)
         other._buckets = []
         for index, bucket in self._first_entries():
-            other._buckets.extend([dict(bucket)] * self._span(index))
+            other._buckets.extend([bucket if isinstance(bucket, bytes) else dict(bucket)] * self._span(index))
         return other
 
     def buckets(self) -> Iterator[dict[bytes, V]]:
         """The dicts that make it up, in the order of their hashes; not to be changed."""
         for _index, bucket in self._first_entries():
-            yield bucket
+            yield _unpacked(bucket)
 
     def memory_bytes(self) -> int:
-        """What the directory and the buckets need, without the members; judged by one bucket."""
-        buckets = sum(1 for _bucket in self.buckets())
-        return sys.getsizeof(self._buckets) + len(self._depths) + buckets * sys.getsizeof(self._buckets[0])
+        """What the directory and the buckets need, without the members; of packed ones with them."""
+        buckets = sum(sys.getsizeof(bucket) for _index, bucket in self._first_entries())
+        return sys.getsizeof(self._buckets) + len(self._depths) + buckets
 
     # Walking and drawing ------------------------------------------------------------------------------------
 
@@ -199,7 +269,7 @@ class ScanTable(Generic[V]):
         found: list[tuple[bytes, V]] = []
         size = len(self._buckets)
         while index < size and len(found) < count:
-            found.extend(self._buckets[index].items())
+            found.extend(_unpacked(self._buckets[index]).items())
             span = self._span(index)
             index = index - index % span + span  # A bucket that was merged meanwhile is entered in its middle.
         return (index << self._shift if index < size else 0), found
@@ -218,29 +288,33 @@ class ScanTable(Generic[V]):
             if local_depth != depth:  # Its members are dealt out to the entries in which it stands.
                 span = 1 << (depth - local_depth)
                 place = place * span + index % span
-            if place < len(buckets[index]):
+            bucket = buckets[index]
+            if place < len(self._open(index) if isinstance(bucket, bytes) else bucket):
                 return index, place
 
     def _look_for_fullest(self) -> None:
         """See how few draws can do. Worth it after many removals, as long as no member is added."""
         self._look_below = self._count - self._count // 8
         if len(self._buckets) <= _MOST_LOOKED_AT:
-            self._fullest = max(-(-len(bucket) // self._span(index)) for index, bucket in self._first_entries())
+            self._fullest = max(
+                -(-(BUCKET_MEMBERS if isinstance(bucket, bytes) else len(bucket)) // self._span(index))
+                for index, bucket in self._first_entries()
+            )
 
     def random_member(self, rng: random.Random) -> bytes:
         """Any member, each with the same chance. There must be one."""
         index, place = self._draw(rng)
-        return _member_at(self._buckets[index], place)
+        return _member_at(_unpacked(self._buckets[index]), place)
 
     def random_item(self, rng: random.Random) -> tuple[bytes, V]:
         """A member and its value, each with the same chance. There must be one."""
         index, place = self._draw(rng)
-        return next(islice(self._buckets[index].items(), place, None))
+        return next(islice(_unpacked(self._buckets[index]).items(), place, None))
 
     def pop_random(self, rng: random.Random) -> bytes:
         """Take out any member, each with the same chance. There must be one."""
         index, place = self._draw(rng)
-        bucket = self._buckets[index]
+        bucket = _unpacked(self._buckets[index])
         member = _member_at(bucket, place)
         del bucket[member]
         self._count -= 1
@@ -255,7 +329,7 @@ class ScanTable(Generic[V]):
         """In how many entries the bucket at ``index`` stands."""
         return 1 << (self._depth - self._depths[index])
 
-    def _first_entries(self) -> Iterator[tuple[int, dict[bytes, V]]]:
+    def _first_entries(self) -> Iterator[tuple[int, dict[bytes, V] | bytes]]:
         index = 0
         while index < len(self._buckets):
             yield index, self._buckets[index]
@@ -273,7 +347,7 @@ class ScanTable(Generic[V]):
         bit = 1 << (HASH_BITS - local_depth)
         lower: dict[bytes, V] = {}
         upper: dict[bytes, V] = {}
-        for member, value in self._buckets[index].items():
+        for member, value in _unpacked(self._buckets[index]).items():
             (upper if hash(member) & bit else lower)[member] = value
         self._buckets[first : first + span] = [lower] * half + [upper] * half
         self._depths[first : first + span] = bytes([local_depth]) * span
@@ -287,10 +361,10 @@ class ScanTable(Generic[V]):
         first = index - index % span
         if local_depth == 0 or self._depths[first ^ span] != local_depth:
             return
-        neighbour = self._buckets[first ^ span]
-        if len(self._buckets[first]) + len(neighbour) > _MERGE_MEMBERS:
+        own, neighbour = _unpacked(self._buckets[first]), _unpacked(self._buckets[first ^ span])
+        if len(own) + len(neighbour) > _MERGE_MEMBERS:
             return
-        merged = {**self._buckets[first], **neighbour}
+        merged = {**own, **neighbour}
         first &= ~span
         self._buckets[first : first + 2 * span] = [merged] * (2 * span)
         self._depths[first : first + 2 * span] = bytes([local_depth - 1]) * (2 * span)
@@ -317,6 +391,14 @@ class ScanTable(Generic[V]):
         self._deepest = self._depths.count(self._depth)
         self._fullest = min(2 * self._fullest, BUCKET_MEMBERS)
         self._look_below = _ALWAYS
+
+
+def _unpacked(bucket: dict[bytes, V] | bytes) -> dict[bytes, V]:
+    """The dict of a bucket: itself, or a new one of what is packed."""
+    if isinstance(bucket, bytes):
+        opened: dict[bytes, V] = marshal.loads(bucket)
+        return opened
+    return bucket
 
 
 def _member_at(members: Mapping[bytes, Any], place: int) -> bytes:

@@ -63,8 +63,11 @@ class SetValue:
         return value
 
     @classmethod
-    def of(cls, members: Collection[bytes], most_integers: int) -> SetValue:
-        """A set of these members, which are distinct, in the encoding that adding them one by one would give."""
+    def of(cls, members: Collection[bytes] | ScanTable[None], most_integers: int) -> SetValue:
+        """A set of these members, which are distinct, in the encoding that adding them one by one would give.
+
+        It takes a table over.
+        """
         value = cls()
         if len(members) <= most_integers:
             numbers = [number for member in members if (number := parse_int64(member)) is not None]
@@ -73,7 +76,9 @@ class SetValue:
                 value.integers = array(_typecode(numbers[0], numbers[-1]) if numbers else "h", numbers)
                 return value
         value.integers = None
-        if len(members) > SMALL_MEMBERS:
+        if isinstance(members, ScanTable):
+            value.members = members
+        elif len(members) > SMALL_MEMBERS:
             value.members = ScanTable(((member, None) for member in members), expected=len(members))
         else:
             value.members = dict.fromkeys(members)

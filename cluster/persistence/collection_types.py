@@ -13,6 +13,7 @@ from typing import Final
 from cluster.keyspace.hashes import HashValue
 from cluster.keyspace.lists import ListValue
 from cluster.keyspace.packed import PackedValue
+from cluster.keyspace.scan_table import ScanTable
 from cluster.keyspace.sets import SetValue
 from cluster.keyspace.sorted_sets import SortedSetValue
 from cluster.keyspace.streams import StreamValue
@@ -39,7 +40,7 @@ def _encode_set(value: SetValue, compress_up_to: int) -> tuple[int, Iterable[byt
     return intset_array_layout(value.integers, compress_up_to)
 
 
-def _set_of(members: list[bytes] | array[int], settings: Settings) -> SetValue:
+def _set_of(members: list[bytes] | array[int] | ScanTable[None], settings: Settings) -> SetValue:
     if isinstance(members, array):
         return SetValue.of_integers(members, settings.set_max_intset_entries)
     return SetValue.of(members, settings.set_max_intset_entries)

@@ -22,12 +22,12 @@ from cluster.keyspace.sets import SetValue
 from cluster.keyspace.sorted_sets import SortedSetValue
 from cluster.persistence.rdb_cursor import Cursor
 from cluster.persistence.rdb_format import COMPRESS_MIN_BYTES, RdbType, StringEncoding
-from cluster.persistence.rdb_values import DECODERS, FACTORIES, PACKED_NODE, ValueKind, read_plain
+from cluster.persistence.rdb_values import DECODERS, FACTORIES, MANY, PACKED_NODE, ValueKind, read_plain
 from cluster.persistence.rdb_writer import encode_value, string_pieces
 from cluster.settings import Settings
 
 MOST_BYTES: Final = 2048
-MOST_ELEMENTS: Final = 256
+MOST_ELEMENTS: Final = MANY
 _COMPRESSED: Final = int(0xC0 | StringEncoding.LZF)
 _ONE_NODE: Final = bytes((1, PACKED_NODE))
 

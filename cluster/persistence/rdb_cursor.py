@@ -21,6 +21,15 @@ _INT64: Final = struct.Struct("<q")
 _DOUBLE: Final = struct.Struct("<d")
 
 
+_WIDEST_INTEGER: Final = 3
+"""Encodings 0, 1 and 2 are those of integers of 1, 2 and 4 bytes."""
+_LZF: Final = int(StringEncoding.LZF)
+_SHARED_INTEGERS: Final = 10_000
+"""Redis shares the objects of these, too."""
+_texts: Final[dict[int, bytes]] = {}
+"""The texts of those of them that have been read."""
+
+
 class ShortRead(Exception):
     """The buffer ends before what is to be read does; at least ``missing_bytes`` more are needed."""
 
@@ -82,20 +91,24 @@ class Cursor:
 
     def string(self) -> bytes:
         """A string in any of its forms; an encoded integer comes as its text."""
-        if self.position >= len(self.data):
+        position = self.position
+        data = self.data
+        if position >= len(data):
             raise ShortRead(1)
-        first = self.data[self.position]
+        first = data[position]
+        if first < 0x40:  # Nearly all of them are short, and there are many of them.
+            end = position + 1 + first
+            if end > len(data):
+                raise ShortRead(end - len(data))
+            self.position = end
+            return data[position + 1 : end]
         if first < 0xC0:
             return self.take(self.length())
-        self.position += 1
+        self.position = position + 1
         encoding = first & 0x3F
-        if encoding == StringEncoding.INT8:
-            return b"%d" % int.from_bytes(self.take(1), "little", signed=True)
-        if encoding == StringEncoding.INT16:
-            return b"%d" % int.from_bytes(self.take(2), "little", signed=True)
-        if encoding == StringEncoding.INT32:
-            return b"%d" % int.from_bytes(self.take(4), "little", signed=True)
-        if encoding == StringEncoding.LZF:
+        if encoding < _WIDEST_INTEGER:
+            return _text_of(int.from_bytes(self.take(1 << encoding), "little", signed=True))
+        if encoding == _LZF:
             return self._compressed_string()
         raise self.error(f"Unknown RDB string encoding type {encoding}")
 
@@ -145,6 +158,15 @@ class Cursor:
                 self.string()
             else:
                 raise self.error(f"Unknown module field type {opcode}")
+
+
+def _text_of(number: int) -> bytes:
+    text = _texts.get(number)
+    if text is None:
+        text = b"%d" % number
+        if 0 <= number < _SHARED_INTEGERS:
+            _texts[number] = text
+    return text
 
 
 def parse_double(text: bytes, cursor: Cursor) -> float:

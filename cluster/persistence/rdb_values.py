@@ -5,7 +5,8 @@ Role        ``DECODERS`` maps a type code to its kind of value and the function 
             one call of :func:`register_factory`; its layouts are all here already.
 Plain data  string: bytes. list: :class:`ListValue`, as it is stored, so that a long one is packed while it is read;
             list[bytes] of one that is a short listpack.
-            set: list[bytes], no duplicates, or an array of integers in ascending order. hash: dict[bytes, bytes].
+            set: list[bytes], no duplicates, an array of integers in ascending order, or a table of many. hash:
+            dict[bytes, bytes] or a table of many.
             sorted set: dict[bytes, float], no NaN. stream: :class:`StreamValue`, as it is stored.
 Invariants  Every layout is checked to the depth of Redis's ``sanitize-dump-payload yes``, so nothing loaded can be
             inconsistent. Damage raises RdbError with Redis's words, an incomplete buffer ShortRead, nothing else
@@ -17,14 +18,17 @@ from __future__ import annotations
 import enum
 import math
 from array import array
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
 
 from cluster.errors import DeepDamage, RdbError
 from cluster.keyspace.lists import ListValue
+from cluster.keyspace.scan_table import ScanTable
 from cluster.persistence import intset, listpack, stream_layout, ziplist, zipmap
-from cluster.persistence.rdb_cursor import Cursor, parse_double
+from cluster.persistence.rdb_cursor import Cursor, ShortRead, parse_double
 from cluster.persistence.rdb_format import RdbType, module_type_name, type_name
+
+V = TypeVar("V")
 
 
 class ValueKind(enum.Enum):
@@ -48,6 +52,8 @@ PLAIN_NODE: Final = 1
 _Unpack = Callable[[bytes], list[bytes]]
 _Portions = Callable[[bytes], Iterator[list[bytes]]]
 _LIST_PORTION: Final = 256
+MANY: Final = 256
+"""Beyond so many elements a table is made straight from the file, whatever becomes of it."""
 _SHORT_BYTES: Final = 2048
 _PACKED: Final = bytes((PACKED_NODE,))
 _STRING: Final = int(RdbType.STRING)
@@ -164,8 +170,22 @@ def _distinct(members: list[bytes], cursor: Cursor) -> list[bytes]:
     return members
 
 
-def _read_set(cursor: Cursor) -> list[bytes]:
-    return _distinct([cursor.string() for _ in range(_count(cursor))], cursor)
+def _table(items: Iterable[tuple[bytes, V]], count: int, cursor: Cursor, complaint: str) -> ScanTable[V]:
+    """The table of ``count`` items that are still to be read; nothing else is made of them meanwhile."""
+    left = len(cursor.data) - cursor.position
+    if count > left:  # Each needs a byte at least. The table's room is not made for a mere claim.
+        raise ShortRead(count - left)
+    table = ScanTable.packed(items, count)
+    if len(table) != count:
+        raise cursor.error(complaint)
+    return table
+
+
+def _read_set(cursor: Cursor) -> list[bytes] | ScanTable[None]:
+    count = _count(cursor)
+    if count <= MANY:
+        return _distinct([cursor.string() for _ in range(count)], cursor)
+    return _table(((cursor.string(), None) for _ in range(count)), count, cursor, "Duplicate set members detected")
 
 
 def _read_set_intset(cursor: Cursor) -> array[int]:
@@ -186,9 +206,12 @@ def _read_set_listpack(cursor: Cursor) -> list[bytes]:
 # Hashes -------------------------------------------------------------------------------------------------------
 
 
-def _read_hash(cursor: Cursor) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = {}
+def _read_hash(cursor: Cursor) -> dict[bytes, bytes] | ScanTable[bytes]:
     count = _count(cursor)
+    if count > MANY:
+        pairs = ((cursor.string(), cursor.string()) for _ in range(count))
+        return _table(pairs, count, cursor, "Duplicate hash fields detected")
+    fields: dict[bytes, bytes] = {}
     for _ in range(count):
         field = cursor.string()
         if field in fields:

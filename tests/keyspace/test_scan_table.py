@@ -33,10 +33,11 @@ def check_structure(table: ScanTable[int]) -> None:
     deepest = total = index = 0
     while index < size:
         span = 1 << (table._depth - table._depths[index])
-        bucket = table._buckets[index]
-        assert index % span == 0
+        stored = table._buckets[index]
+        bucket = scan_table._unpacked(stored)
+        assert index % span == 0 and (bucket or type(stored) is dict)
         for entry in range(index, index + span):
-            assert table._buckets[entry] is bucket and table._depths[entry] == table._depths[index]
+            assert table._buckets[entry] is stored and table._depths[entry] == table._depths[index]
         assert len(bucket) <= BUCKET_MEMBERS
         for member in bucket:
             assert index <= (hash(member) & 0xFFFFFFFF) >> table._shift < index + span
@@ -72,6 +73,55 @@ def test_behaves_like_a_dict(changes: list[tuple[bool, int, int]]) -> None:
     assert b"stranger" not in table and table.get(b"stranger") is None
     with pytest.raises(KeyError):
         del table[b"stranger"]
+
+
+@given(changes=changes, size=st.integers(0, 1200), expected=st.sampled_from([0, 300, 5000]))
+def test_a_packed_table_behaves_like_a_dict(changes: list[tuple[bool, int, int]], size: int, expected: int) -> None:
+    """However many items were expected: buckets may be packed, too full to be packed, or empty."""
+    model = {member: number for number, member in enumerate(numbered(0, size))}
+    table: ScanTable[int] = ScanTable.packed(model.items(), expected)
+    check_structure(table)
+    for step, (adding, first, count) in enumerate(changes):
+        twin = table.copy()
+        before = dict(model)
+        for member in numbered(first, first + count):
+            assert table.get(member) == table.find(member) == model.get(member)
+            if adding:
+                assert table.set(member, step) is (member not in model)
+                model[member] = step
+            else:
+                assert table.discard(member) is (model.pop(member, None) is not None)
+        check_structure(table)
+        assert dict(table.items()) == model
+        assert dict(twin.items()) == before
+    assert sorted(table) == sorted(model)
+    assert b"stranger" not in table
+
+
+def test_a_packed_table_is_a_fraction_of_another_until_it_is_used() -> None:
+    members = numbered(0, 6000)
+    table: ScanTable[None] = ScanTable.packed(((member, None) for member in members), len(members))
+    assert sum(type(bucket) is bytes for bucket in table._buckets) == len(table._buckets)
+    assert table.memory_bytes() < 30 * len(members)
+    assert table.scan(0, 1000)[1] and sorted(table) == sorted(members)
+    assert all(type(bucket) is bytes for bucket in table._buckets)
+    assert members[0] in table
+    assert sum(type(bucket) is dict for bucket in table._buckets) == 1
+
+
+def test_repeated_members_are_there_once() -> None:
+    members = numbered(0, 100) * 2
+    assert len(ScanTable.packed(((member, None) for member in members), len(members))) == 100
+
+
+def test_draws_from_a_packed_table() -> None:
+    members = numbered(0, 500)
+    table: ScanTable[None] = ScanTable.packed(((member, None) for member in members), len(members))
+    rng = random.Random(2)
+    assert {table.random_member(rng) for _ in range(20_000)} == set(members)
+    taken = [table.pop_random(rng) for _ in range(490)]
+    check_structure(table)
+    assert sorted([*taken, *table]) == sorted(members)
 
 
 @given(changes=changes, count=st.integers(1, 300))
