@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import resource
 from collections.abc import Iterator
 
@@ -29,6 +29,17 @@ def info(node: OurNode) -> dict[str, str]:
     return node.info("persistence")
 
 
+def settle(node: OurNode) -> None:
+    """Have all that was answered in the file: a write may wait for the fsync that is under way."""
+    eventually(lambda: info(node)["aof_buffer_length"] == "0")
+
+
+def written(node: OurNode) -> bytes:
+    """The file, with all that was answered."""
+    settle(node)
+    return incr(node)
+
+
 def limit_files(node: OurNode, size: int) -> None:
     """Let no file of the node grow beyond ``size``: to it, a full disk. (The log is one of them.)"""
     resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -44,7 +55,7 @@ def test_effects_are_logged_rather_than_commands(node: OurNode) -> None:
     node.call("SET", "a", "b", "NX")
     node.call("SET", "a", "b", "NX")
 
-    text = incr(node)
+    text = written(node)
     assert b"PXAT" in text
     assert encode("DEL", "a") in text
     assert b"SPOP" not in text
@@ -69,7 +80,7 @@ def test_it_is_switched_on_and_off_while_running() -> None:
         node.call("SET", "b", 2)
         eventually(lambda: info(node)["aof_rewrite_in_progress"] == "0")
         node.call("SET", "c", 3)
-        node.call("CONFIG", "SET", "appendonly", "no")
+        node.call("CONFIG", "SET", "appendonly", "no")  # Which writes and syncs what it has.
         node.call("SET", "d", 4)
         node.kill9()
         node.directives["appendonly"] = "yes"
@@ -80,8 +91,9 @@ def test_it_is_switched_on_and_off_while_running() -> None:
 def test_clients_are_told_loading_and_how_far_it_is(node: OurNode) -> None:
     for number in range(300):
         node.call("SET", f"key:{number}", number)
+    settle(node)
     node.kill9()
-    node.directives["key-load-delay"] = 10_000
+    node.directives["key-load-delay"] = 100_000  # Half a minute, until the test says that it has seen enough.
     node.start(wait=False)
     eventually(lambda: info(node)["loading"] == "1")
     with pytest.raises(ReplyError, match="LOADING Redis is loading the dataset in memory"):
@@ -119,21 +131,21 @@ def test_expired_keys_stay_until_all_is_loaded(node: OurNode) -> None:
 
 def test_a_full_disk_refuses_writes_and_recovers(node: OurNode) -> None:
     node.call("SET", "a", "x" * 100_000)
-    limit_files(node, len(incr(node)) + 10)
+    limit_files(node, len(written(node)) + 10)
     node.call("SET", "b", 2)  # This one is answered before anybody knows.
+    eventually(lambda: info(node)["aof_last_write_status"] == "err")
     refusal = "MISCONF Errors writing to the AOF file"
     with pytest.raises(ReplyError, match=refusal):
         node.call("SET", "c", 3)
     with pytest.raises(ReplyError, match=refusal):
         node.call("PING")
     assert node.call("GET", "b") == b"2"
-    assert info(node)["aof_last_write_status"] == "err"
     assert "Short write while writing to the AOF file" in node.log_text()
     limit_files(node, 1 << 30)
     eventually(lambda: node.call("SET", "d", 4), ignore=(ReplyError,))
     assert info(node)["aof_last_write_status"] == "ok"
     assert "AOF write error looks solved, Redis can write again." in node.log_text()
-    eventually(lambda: info(node)["aof_buffer_length"] == "0")  # A write may wait for the fsync that is under way.
+    settle(node)
     node.kill9()
     node.start()
     assert sorted(node.call("KEYS", "*")) == [b"a", b"b", b"d"]
@@ -153,7 +165,8 @@ def test_always_keeps_its_word_on_a_full_disk() -> None:
 
 
 def test_a_rewrite_on_a_full_disk_changes_nothing(node: OurNode) -> None:
-    node.call("SET", "a", os.urandom(50_000))
+    node.call("SET", "a", random.Random(1).randbytes(50_000))
+    settle(node)
     limit_files(node, 40_000)
     node.call("BGREWRITEAOF")
     eventually(lambda: info(node)["aof_last_bgrewrite_status"] == "err")
@@ -186,7 +199,7 @@ def test_what_is_written_during_rewrites_counts_once(preamble: str) -> None:
 
 
 def test_shutdown_waits_for_a_data_set_that_is_in_no_file_yet() -> None:
-    with OurNode(rdb_key_save_delay=1_000_000) as node:
+    with OurNode(rdb_key_save_delay=60_000_000) as node:  # The child is killed in the end.
         for number in range(10):
             node.call("SET", f"key:{number}", 1)
         node.call("CONFIG", "SET", "appendonly", "yes")
@@ -201,7 +214,7 @@ def test_shutdown_waits_for_a_data_set_that_is_in_no_file_yet() -> None:
 
 
 def test_shutdown_makes_all_durable_and_ends_a_rewrite(node: OurNode) -> None:
-    node.call("CONFIG", "SET", "rdb-key-save-delay", 1_000_000)
+    node.call("CONFIG", "SET", "rdb-key-save-delay", 60_000_000)  # The child is killed in the end.
     node.call("SET", "a", 1)
     node.call("SET", "b", 1)
     node.call("BGREWRITEAOF")
@@ -218,8 +231,9 @@ def test_half_a_data_set_is_never_shown(node: OurNode) -> None:
     """From the damage to the end of the process, clients hear LOADING or nothing."""
     for number in range(50):
         node.call("SET", f"key:{number}", number)
+    text = written(node)
     node.kill9()
-    (node.directory / INCR).write_bytes(incr(node) + b"!!!")
+    (node.directory / INCR).write_bytes(text + b"!!!")
     answers = set()
     node.start(wait=False)
     while node.running:
@@ -244,6 +258,7 @@ def test_a_replica_logs_only_what_it_has_of_its_master() -> None:
             for words in (("MULTI",), ("SET", "x", 1), ("SET", "y", 1), ("EXEC",)):
                 connection.call(*words)
         eventually(lambda: replica.call("DBSIZE") == 4)
+        settle(replica)
         replica.kill9()
         replica.start()
         assert sorted(replica.call("KEYS", "*")) == [b"its", b"later", b"x", b"y"]
@@ -251,8 +266,7 @@ def test_a_replica_logs_only_what_it_has_of_its_master() -> None:
 
 def test_a_promoted_replica_logs_again_if_its_synchronisation_failed() -> None:
     with OurNode(repl_diskless_sync="yes", rdb_key_save_delay=200_000) as master:
-        for number in range(50):
-            master.call("SET", f"key:{number}", 1)
+        master.call("DEBUG", "POPULATE", 500)  # Nearly two minutes; the master does not live to see them.
         with OurNode(appendonly="yes", repl_diskless_load="on-empty-db") as replica:
             replica.call("REPLICAOF", "127.0.0.1", master.port)
             eventually(lambda: info(replica)["aof_enabled"] == "0", 20)
@@ -261,6 +275,7 @@ def test_a_promoted_replica_logs_again_if_its_synchronisation_failed() -> None:
             eventually(lambda: replica.call("REPLICAOF", "NO", "ONE"), ignore=(ReplyError,))
             eventually(lambda: info(replica)["aof_enabled"] == "1" and info(replica)["aof_rewrite_in_progress"] == "0")
             eventually(lambda: replica.call("SET", "a", 1), ignore=(ReplyError,))
+            settle(replica)
             replica.kill9()
             replica.start()
             assert replica.call("KEYS", "*") == [b"a"]
