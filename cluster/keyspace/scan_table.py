@@ -117,7 +117,7 @@ class ScanTable(Generic[V]):
     def __getitem__(self, member: bytes) -> V:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         return bucket[member]
 
@@ -125,7 +125,7 @@ class ScanTable(Generic[V]):
         """The value of ``member``, or ``default``."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         return bucket.get(member, default)
 
@@ -133,21 +133,21 @@ class ScanTable(Generic[V]):
         """The value of ``member``, or None."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         return bucket.get(member)
 
     def __contains__(self, member: object) -> bool:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         return member in bucket
 
     def __setitem__(self, member: bytes, value: V) -> None:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         before = len(bucket)
         bucket[member] = value
@@ -161,7 +161,7 @@ class ScanTable(Generic[V]):
         """Store a value; True when the member is new."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         before = len(bucket)
         bucket[member] = value
@@ -177,7 +177,7 @@ class ScanTable(Generic[V]):
         """Remove a member; False when it is not there."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         if member not in bucket:
             return False
@@ -192,7 +192,7 @@ class ScanTable(Generic[V]):
         """Remove a member; its value, or ``default`` when it is not there."""
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         if member not in bucket:
             return default
@@ -211,7 +211,7 @@ class ScanTable(Generic[V]):
     def __delitem__(self, member: bytes) -> None:
         index = (hash(member) & _HASH_MASK) >> self._shift
         bucket = self._buckets[index]
-        if isinstance(bucket, bytes):
+        if type(bucket) is not dict:
             bucket = self._open(index)
         del bucket[member]
         self._count -= 1
