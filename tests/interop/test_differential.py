@@ -6,7 +6,7 @@ A type of value takes part by a module of requests in tests/support/differential
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from tests.support.differential import keyspace, strings, transactions
 from tests.support.differential.pair import CONNECTIONS, Pair
+from tests.support.differential.steps import Described, Step, ask
 from tests.support.differential.vocabulary import KEYS, Request, Requests, keys, words
 
 pytestmark = pytest.mark.real_redis
-
-Step = Callable[[Pair], object]
 
 _REQUESTS: list[Requests] = [strings.requests, keyspace.requests, transactions.requests, transactions.of_the_connection]
 
@@ -37,13 +36,13 @@ def _mangled(requests: Requests) -> Requests:
 def _steps(*, cluster: bool) -> st.SearchStrategy[list[Step]]:
     requests = st.one_of(*_REQUESTS) if cluster else st.one_of(*_REQUESTS, keyspace.across_databases)
     connections = st.integers(0, CONNECTIONS - 1)
-    asking = st.builds(_ask, connections, requests)
+    asking = st.builds(ask, connections, requests)
     steps = st.one_of(
         asking,
         asking,
         asking,
         asking,
-        st.builds(_ask, connections, _mangled(requests)),
+        st.builds(ask, connections, _mangled(requests)),
         st.builds(_let_expire, connections, keys),
         st.builds(_exchange, connections, keys, keys),
         st.builds(_scan, connections, st.sampled_from(_SCAN_OPTIONS)),
@@ -63,37 +62,19 @@ _SCAN_OPTIONS = (
 )
 
 
-class _Described:
-    """A step that a failing example shows as what it does."""
-
-    def __init__(self, text: str, act: Step) -> None:
-        self._text = text
-        self._act = act
-
-    def __call__(self, pair: Pair) -> object:
-        return self._act(pair)
-
-    def __repr__(self) -> str:
-        return self._text
-
-
-def _ask(connection: int, request: Request) -> Step:
-    return _Described(f"ask({connection}, {request!r})", lambda pair: pair.ask(connection, request))
-
-
 def _let_expire(connection: int, key: bytes) -> Step:
-    return _Described(f"let_expire({connection}, {key!r})", lambda pair: pair.let_expire(connection, key))
+    return Described(f"let_expire({connection}, {key!r})", lambda pair: pair.let_expire(connection, key))
 
 
 def _exchange(connection: int, source: bytes, target: bytes) -> Step:
-    return _Described(
+    return Described(
         f"exchange_payloads({connection}, {source!r}, {target!r})",
         lambda pair: pair.exchange_payloads(connection, source, target),
     )
 
 
 def _scan(connection: int, options: Request) -> Step:
-    return _Described(f"scan({connection}, {options!r})", lambda pair: pair.scan(connection, *options))
+    return Described(f"scan({connection}, {options!r})", lambda pair: pair.scan(connection, *options))
 
 
 @pytest.fixture(scope="module", params=["followed", "alone", "cluster"])

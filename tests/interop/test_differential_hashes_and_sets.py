@@ -6,7 +6,7 @@ what such a value holds by DEBUG DIGEST-VALUE instead of DUMP. Of what is drawn 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from tests.support.differential import hashes, normalise, sets
 from tests.support.differential.pair import CONNECTIONS, Pair, Side
+from tests.support.differential.steps import Described, Step, ask
 from tests.support.differential.vocabulary import Request, keys, request
 
 pytestmark = pytest.mark.real_redis
-
-Step = Callable[[Pair], object]
 
 _UNORDERED = frozenset(b"SMEMBERS SINTER SUNION SDIFF HKEYS HVALS SPOP".split())
 _RANDOM = frozenset({b"SRANDMEMBER", b"HRANDFIELD"})
@@ -94,24 +93,6 @@ class CollectionPair(Pair):
                 self.same(f"{words!r} in database {index}", *(observer.ask(*words) for observer in observers))
 
 
-class _Described:
-    """A step that a failing example shows as what it does."""
-
-    def __init__(self, text: str, act: Step) -> None:
-        self._text = text
-        self._act = act
-
-    def __call__(self, pair: Pair) -> object:
-        return self._act(pair)
-
-    def __repr__(self) -> str:
-        return self._text
-
-
-def _ask(connection: int, request: Request) -> Step:
-    return _Described(f"ask({connection}, {request!r})", lambda pair: pair.ask(connection, request))
-
-
 def _walk(connection: int, name: bytes, key: bytes, options: Request) -> Step:
     request = (name, key, *options)
 
@@ -119,18 +100,18 @@ def _walk(connection: int, name: bytes, key: bytes, options: Request) -> Step:
         assert isinstance(pair, CollectionPair)
         pair.walk(connection, request)
 
-    return _Described(f"walk({connection}, {request!r})", act)
+    return Described(f"walk({connection}, {request!r})", act)
 
 
 def _fill(connection: int, name: bytes, key: bytes, first: int, count: int) -> Step:
     """Enough members for another encoding."""
     names = [b"%d" % number for number in range(first, first + count)]
     words = [word for text in names for word in (text, text)] if name == b"HSET" else names
-    return _Described(f"fill({name!r}, {key!r}, {count})", lambda pair: pair.ask(connection, (name, key, *words)))
+    return Described(f"fill({name!r}, {key!r}, {count})", lambda pair: pair.ask(connection, (name, key, *words)))
 
 
 def _exchange(connection: int, source: bytes, target: bytes) -> Step:
-    return _Described(
+    return Described(
         f"exchange_payloads({connection}, {source!r}, {target!r})",
         lambda pair: pair.exchange_payloads(connection, source, target),
     )
@@ -140,14 +121,14 @@ _connections = st.integers(0, CONNECTIONS - 1)
 _of_any_key = st.one_of(
     request("DEL UNLINK", keys), request("RENAME COPY RENAMENX", keys, keys), request("SET", keys, keys)
 )
-_asking = st.builds(_ask, _connections, st.one_of(hashes.requests, sets.requests))
+_asking = st.builds(ask, _connections, st.one_of(hashes.requests, sets.requests))
 _steps = st.lists(
     st.one_of(
         _asking,
         _asking,
         _asking,
         _asking,
-        st.builds(_ask, _connections, _of_any_key),
+        st.builds(ask, _connections, _of_any_key),
         st.builds(_walk, _connections, st.sampled_from((b"HSCAN", b"SSCAN")), keys, hashes.scan_options),
         st.builds(
             _fill, _connections, st.sampled_from((b"HSET", b"SADD", b"SREM")), keys, st.integers(-5, 300),

@@ -5,7 +5,7 @@ A list of more than one node is cut elsewhere here, so such a value is compared 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from tests.support.differential import keyspace, lists, normalise, transactions
 from tests.support.differential.pair import CONNECTIONS, Pair
+from tests.support.differential.steps import Described, Step, ask
 from tests.support.differential.vocabulary import Request, keys
 
 pytestmark = pytest.mark.real_redis
-
-Step = Callable[[Pair], object]
 
 
 class ListPair(Pair):
@@ -54,28 +53,10 @@ class ListPair(Pair):
                 self.same(f"{words!r} in database {index}", *(observer.ask(*words) for observer in observers))
 
 
-class _Described:
-    """A step that a failing example shows as what it does."""
-
-    def __init__(self, text: str, act: Step) -> None:
-        self._text = text
-        self._act = act
-
-    def __call__(self, pair: Pair) -> object:
-        return self._act(pair)
-
-    def __repr__(self) -> str:
-        return self._text
-
-
-def _ask(connection: int, request: Request) -> Step:
-    return _Described(f"ask({connection}, {request!r})", lambda pair: pair.ask(connection, request))
-
-
 def _fill(connection: int, name: bytes, key: bytes, first: int, count: int) -> Step:
     """Enough elements for several nodes."""
     words = [b"%d" % (number % 40) for number in range(first, first + count)]
-    return _Described(
+    return Described(
         f"fill({name!r}, {key!r}, {first}, {count})", lambda pair: pair.ask(connection, (name, key, *words))
     )
 
@@ -85,20 +66,20 @@ def _restore(connection: int, source: bytes, target: bytes, ours: bool) -> Step:
         assert isinstance(pair, ListPair)
         pair.restore_on_both(connection, source, target, ours=ours)
 
-    return _Described(f"restore_on_both({connection}, {source!r}, {target!r}, ours={ours})", act)
+    return Described(f"restore_on_both({connection}, {source!r}, {target!r}, ours={ours})", act)
 
 
 _connections = st.integers(0, CONNECTIONS - 1)
-_asking = st.builds(_ask, _connections, lists.requests)
+_asking = st.builds(ask, _connections, lists.requests)
 _steps = st.lists(
     st.one_of(
         _asking,
         _asking,
         _asking,
         _asking,
-        st.builds(_ask, _connections, lists.waiting),
-        st.builds(_ask, _connections, keyspace.requests),
-        st.builds(_ask, _connections, transactions.requests),
+        st.builds(ask, _connections, lists.waiting),
+        st.builds(ask, _connections, keyspace.requests),
+        st.builds(ask, _connections, transactions.requests),
         st.builds(
             _fill, _connections, st.sampled_from((b"LPUSH", b"RPUSH")), keys, st.integers(0, 300),
             st.sampled_from((20, 130, 600, 2000)),

@@ -6,7 +6,7 @@ table in no order, so of a step only the number of parts is compared, and of a w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from tests.support.differential import geo, keyspace, normalise, sets, sorted_sets, transactions
 from tests.support.differential.pair import CONNECTIONS, Pair, Side
+from tests.support.differential.steps import Described, Step, ask
 from tests.support.differential.vocabulary import Request, keys, weighted
 
 pytestmark = pytest.mark.real_redis
-
-Step = Callable[[Pair], object]
 
 _UNORDERED = frozenset(b"SMEMBERS SINTER SUNION SDIFF SPOP".split())
 _RANDOM = frozenset({b"SRANDMEMBER", b"ZRANDMEMBER"})
@@ -129,57 +128,39 @@ class SortedSetPair(Pair):
                 self.same(f"{words!r} in database {index}", *(observer.ask(*words) for observer in observers))
 
 
-class _Described:
-    """A step that a failing example shows as what it does."""
-
-    def __init__(self, text: str, act: Step) -> None:
-        self._text = text
-        self._act = act
-
-    def __call__(self, pair: Pair) -> object:
-        return self._act(pair)
-
-    def __repr__(self) -> str:
-        return self._text
-
-
-def _ask(connection: int, request: Request) -> Step:
-    return _Described(f"ask({connection}, {request!r})", lambda pair: pair.ask(connection, request))
-
-
 def _walk(connection: int, key: bytes) -> Step:
     def act(pair: Pair) -> None:
         assert isinstance(pair, SortedSetPair)
         pair.walk(connection, key)
 
-    return _Described(f"walk({connection}, {key!r})", act)
+    return Described(f"walk({connection}, {key!r})", act)
 
 
 def _fill(connection: int, key: bytes, first: int, count: int, scores: int) -> Step:
     """Enough members for another encoding, with so many different scores."""
     numbers = range(first, first + count)
     words = [word for number in numbers for word in (b"%d" % (number * 7919 % scores), b"%d" % number)]
-    return _Described(
+    return Described(
         f"fill({key!r}, {first}, {count}, {scores})", lambda pair: pair.ask(connection, (b"ZADD", key, *words))
     )
 
 
 def _exchange(connection: int, source: bytes, target: bytes) -> Step:
-    return _Described(
+    return Described(
         f"exchange_payloads({connection}, {source!r}, {target!r})",
         lambda pair: pair.exchange_payloads(connection, source, target),
     )
 
 
 def _let_expire(connection: int, key: bytes) -> Step:
-    return _Described(f"let_expire({connection}, {key!r})", lambda pair: pair.let_expire(connection, key))
+    return Described(f"let_expire({connection}, {key!r})", lambda pair: pair.let_expire(connection, key))
 
 
 _connections = st.integers(0, CONNECTIONS - 1)
-_asking = st.builds(_ask, _connections, sorted_sets.requests)
+_asking = st.builds(ask, _connections, sorted_sets.requests)
 _other_steps = (
-    st.builds(_ask, _connections, keyspace.requests),
-    st.builds(_ask, _connections, transactions.requests),
+    st.builds(ask, _connections, keyspace.requests),
+    st.builds(ask, _connections, transactions.requests),
     st.builds(_exchange, _connections, keys, keys),
     st.builds(_walk, _connections, keys),
     st.builds(_let_expire, _connections, keys),
@@ -190,8 +171,8 @@ _fillings = st.builds(
 _steps = st.lists(
     weighted(
         (20, _asking),
-        (1, st.builds(_ask, _connections, sorted_sets.waiting)),
-        (2, st.builds(_ask, _connections, sets.requests)),
+        (1, st.builds(ask, _connections, sorted_sets.waiting)),
+        (2, st.builds(ask, _connections, sets.requests)),
         (2, _fillings),
         *((1, step) for step in _other_steps),
     ),
@@ -199,7 +180,7 @@ _steps = st.lists(
     max_size=30,
 )
 _geo_steps = st.lists(
-    weighted((20, st.builds(_ask, _connections, geo.requests)), (3, _asking), *((1, step) for step in _other_steps)),
+    weighted((20, st.builds(ask, _connections, geo.requests)), (3, _asking), *((1, step) for step in _other_steps)),
     min_size=1,
     max_size=20,
 )

@@ -6,7 +6,7 @@ go on; who is served, with what and in which order, must be the same, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,12 +17,12 @@ from cluster.persistence.dump_payload import restore
 from tests.persistence.rdb_samples import every_kind_loadable
 from tests.support.differential import keyspace, normalise, streams, transactions
 from tests.support.differential.pair import CONNECTIONS, Pair, RawReplies, Side
+from tests.support.differential.steps import Described, Step, ask
 from tests.support.differential.vocabulary import KEYS, Request, keys
 from tests.support.streams import described
 
 pytestmark = pytest.mark.real_redis
 
-Step = Callable[[Pair], object]
 _WAITERS = 3
 
 
@@ -140,24 +140,6 @@ def _described(raw: bytes) -> Any:
     return streams.hide_times(repr(described(value)).encode())
 
 
-class _Described:
-    """A step that a failing example shows as what it does."""
-
-    def __init__(self, text: str, act: Step) -> None:
-        self._text = text
-        self._act = act
-
-    def __call__(self, pair: Pair) -> object:
-        return self._act(pair)
-
-    def __repr__(self) -> str:
-        return self._text
-
-
-def _ask(connection: int, request: Request) -> Step:
-    return _Described(f"ask({connection}, {request!r})", lambda pair: pair.ask(connection, request))
-
-
 def _fill(key: bytes, first: int, count: int, options: Request, size: int) -> Step:
     """Enough entries for several nodes; now and then one with other fields."""
 
@@ -166,7 +148,7 @@ def _fill(key: bytes, first: int, count: int, options: Request, size: int) -> St
             fields = (b"f", b"%d" % (number * 37)) if number % 7 else (b"other", b"x" * size)
             pair.ask(0, (b"XADD", key, *options, b"%d-%d" % (number // 3, number % 3), *fields))
 
-    return _Described(f"fill({key!r}, {first}, {count}, {options!r}, {size})", act)
+    return Described(f"fill({key!r}, {first}, {count}, {options!r}, {size})", act)
 
 
 def _meanwhile(waiting: list[Request], requests: list[Request]) -> Step:
@@ -174,7 +156,7 @@ def _meanwhile(waiting: list[Request], requests: list[Request]) -> Step:
         assert isinstance(pair, StreamPair)
         pair.meanwhile(waiting, requests)
 
-    return _Described(f"meanwhile({waiting!r}, {requests!r})", act)
+    return Described(f"meanwhile({waiting!r}, {requests!r})", act)
 
 
 def _restore(connection: int, source: bytes, target: bytes, ours: bool) -> Step:
@@ -182,16 +164,16 @@ def _restore(connection: int, source: bytes, target: bytes, ours: bool) -> Step:
         assert isinstance(pair, StreamPair)
         pair.restore_on_both(connection, source, target, ours=ours)
 
-    return _Described(f"restore_on_both({connection}, {source!r}, {target!r}, ours={ours})", act)
+    return Described(f"restore_on_both({connection}, {source!r}, {target!r}, ours={ours})", act)
 
 
 def _limit_nodes(entries: int, size: int) -> Step:
     request = (b"CONFIG", b"SET", b"stream-node-max-entries", b"%d" % entries, b"stream-node-max-bytes", b"%d" % size)
-    return _Described(f"limit_nodes({entries}, {size})", lambda pair: pair.ask(0, request))
+    return Described(f"limit_nodes({entries}, {size})", lambda pair: pair.ask(0, request))
 
 
 _connections = st.integers(0, CONNECTIONS - 1)
-_asking = st.builds(_ask, _connections, streams.requests)
+_asking = st.builds(ask, _connections, streams.requests)
 _filling = st.builds(
     _fill,
     keys,
@@ -213,8 +195,8 @@ _steps = st.lists(
     streams.weighted(
         [
             (24, _asking),
-            (1, st.builds(_ask, _connections, keyspace.requests)),
-            (1, st.builds(_ask, _connections, transactions.requests)),
+            (1, st.builds(ask, _connections, keyspace.requests)),
+            (1, st.builds(ask, _connections, transactions.requests)),
             (2, _filling),
             (3, _waiting),
             (1, st.builds(_restore, _connections, keys, keys, st.booleans())),
