@@ -43,10 +43,12 @@ from cluster.gossip.nodes_conf import NodesConfFile, parse
 from cluster.gossip.state import ClusterState, Link, NodeFlags, new_state
 from cluster.gossip.wire import encode
 from cluster.settings import Settings
+from tests.support.ports import lease_port
 
 ME = "a" * 40
 PEER = "b" * 40
 DEADLINE_S = 10
+NOBODYS_PORT = 1
 UNIX_START_MS = 1_700_000_000_000
 
 
@@ -362,11 +364,8 @@ class TestOutboundLinks:
     @in_trio
     async def test_a_refused_connection_is_reported(self, tmp_path: Path) -> None:
         async with running(tmp_path) as bench:
-            probe = socket.create_server(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            probe.close()
             link = bench.engine.outbound()
-            bench.say(OpenLink(link, "127.0.0.1", port))
+            bench.say(OpenLink(link, "127.0.0.1", NOBODYS_PORT))
             await until(lambda: bench.engine.of("failed") == [("failed", link, "Connection refused")])
             assert bench.engine.of("closed") == []
 
@@ -619,17 +618,17 @@ def bound(settings: Settings) -> Iterator[list[socket.socket]]:
 
 
 class TestListening:
-    def free_port(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            return int(probe.getsockname()[1])
+    @pytest.fixture
+    def port(self) -> Iterator[int]:
+        lease = lease_port()
+        yield lease.port
+        lease.release()
 
-    def test_on_every_bind_address(self) -> None:
-        port = self.free_port()
+    def test_on_every_bind_address(self, port: int) -> None:
         with bound(Settings(bind=["127.0.0.1", "127.0.0.2"], cluster_port=port)) as listeners:
             assert [listener.getsockname() for listener in listeners] == [("127.0.0.1", port), ("127.0.0.2", port)]
 
-    def test_an_optional_address_may_be_missing(self) -> None:
-        port = self.free_port()
+    def test_an_optional_address_may_be_missing(self, port: int) -> None:
         with bound(Settings(bind=["127.0.0.1", "-203.0.113.9"], cluster_port=port)) as listeners:
             assert len(listeners) == 1
 
