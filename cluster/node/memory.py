@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import attrs
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
 
 CLIENT_BYTES = 2800
 """An idle client: session, parser, socket object, and their entries in tables (measured: RSS of 3,000 of them)."""
-
-_OBJECT_BYTES = 33
-"""A bytes object without its content."""
-_PLACE_BYTES = 8.5
-"""Its place in a queue."""
-_ROUNDED_TO = 16
 
 
 def total_system_bytes() -> int:
@@ -130,7 +123,7 @@ def overview(server: Server) -> MemoryOverview:
 
     sessions = server.sessions.values()
     replicas = [client for client in sessions if client.replica is not None]
-    shared = replication_bytes(server)
+    shared = server.feed.buffer_bytes
     # One buffer serves the backlog and all replicas: what is beyond the backlog's size is there for slow replicas.
     excess = max(shared - server.settings.repl_backlog_size, 0) if replicas else 0
     allocator = server.memory.allocator
@@ -147,20 +140,6 @@ def overview(server: Server) -> MemoryOverview:
         cluster_links=_cluster_links(server),
         databases=[_tables(database) for database in server.keyspace.databases if len(database)],
     )
-
-
-def replication_bytes(server: Server) -> int:
-    """The backlog and what waits to be sent to replicas; every piece that waits is an object of its own."""
-    feed = server.feed
-    return feed.buffer_bytes + sum(_pieces_overhead(replica.session.unsent) for replica in feed.replicas)
-
-
-def _pieces_overhead(pieces: Sequence[bytes | memoryview]) -> int:
-    """What they need beside their content. A master is often asked for much of the same: the last speaks for all."""
-    if not pieces:
-        return 0
-    rounding = -(_OBJECT_BYTES + len(pieces[-1])) % _ROUNDED_TO
-    return int(len(pieces) * (_OBJECT_BYTES + rounding + _PLACE_BYTES))
 
 
 def _cluster_links(server: Server) -> int:

@@ -26,7 +26,6 @@ from cluster.keyspace.database import Database
 from cluster.keyspace.eviction import Evictor, Policy
 from cluster.keyspace.reclaim import RECLAIMER
 from cluster.keyspace.values import effort, memory_bytes
-from cluster.node.memory import replication_bytes
 from cluster.slots.hashing import key_slot
 
 if TYPE_CHECKING:
@@ -129,7 +128,7 @@ class MemoryLimit:
     def not_counted_bytes(self) -> int:
         """Buffers that eviction must not be done for."""
         server = self._server
-        return max(replication_bytes(server) - server.settings.repl_backlog_size, 0) + server.aof.buffer_bytes
+        return max(server.feed.buffer_bytes - server.settings.repl_backlog_size, 0) + server.aof.buffer_bytes
 
     def _measure(self) -> int:
         """Ask the allocators."""

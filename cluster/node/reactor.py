@@ -53,6 +53,7 @@ class Reactor:
         self._listeners: dict[int, socket.socket] = {}
         self._to_write: list[Client] = []
         self._in_pass = False
+        self._in_flush = False
         self._served_fd = -1
         self._flush_requested = False
         self._token: trio.lowlevel.TrioToken | None = None
@@ -210,18 +211,24 @@ class Reactor:
             return
         client.write_scheduled = True
         self._to_write.append(client)
-        self.request_flush()
+        if not self._in_flush:
+            self.request_flush()
 
     def request_flush(self) -> None:
         """Have :meth:`flush` run soon, also when no client speaks."""
         self._server.has_loose_ends = True
         if not self._in_pass and not self._flush_requested and self._token is not None:
             self._flush_requested = True
-            self._token.run_sync_soon(self.flush)
+            self._token.run_sync_soon(self._flush_as_requested)
+
+    def _flush_as_requested(self) -> None:
+        # Until now, since trio keeps every request until its turn, and a pass that flushes takes none of them back.
+        self._flush_requested = False
+        self.flush()
 
     def flush(self) -> None:
         """The step before sleeping: make durable and replicate, then send every client's replies."""
-        self._flush_requested = False
+        self._in_flush = True
         self._server.before_sleep()
         sent_total = 0
         write = os.write
@@ -257,6 +264,7 @@ class Reactor:
                     self._keep_unsent(client, data, sent)
                 elif client.close_after_reply:
                     self.disconnect(client)
+        self._in_flush = False
         self._server.statistics.net_output_bytes += sent_total
 
     def _keep_unsent(self, client: Client, data: bytes, sent: int) -> None:
@@ -310,6 +318,8 @@ class Reactor:
             self._poller.modify(client.fd, READ | WRITE if unsent else READ)
         if not unsent:
             client.soft_limit_since_ms = None
+            if client.replica is not None:
+                self._server.has_loose_ends = True  # It is given more of the stream when it has sent what it had.
             if client.close_after_reply and not client.out:
                 self.disconnect(client)
 

@@ -10,7 +10,8 @@ Source      Redis 7.0 replication.c, "replication buffer" functions.            
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import sys
+from bisect import bisect_left, bisect_right
 
 import attrs
 
@@ -20,10 +21,17 @@ MIN_SIZE_BYTES = 16 * 1024
 CHUNK_BYTES = 16 * 1024
 """Small appends are merged until a chunk has about this size, so that 30-byte commands do not cost 100 bytes each."""
 
-_CHUNK_OVERHEAD_BYTES = 33 + 16 + 32 + 18
-"""A bytes object, what the allocator adds to it, an integer, and their places in two lists with some to spare."""
+_BYTES_HEADER = 33
+_SMALL_BLOCK_BYTES = 512
+_INTEGER_BYTES = 32
 _MERGE_AFTER_APPENDS = 64
 _COMPACT_AFTER_DROPS = 64
+
+
+def object_bytes(length: int) -> int:
+    """What a bytes object of that length takes of the allocators: multiples of 16, and glibc adds 8 to larger ones."""
+    size = _BYTES_HEADER + length
+    return (size + 15 if size <= _SMALL_BLOCK_BYTES else size + 23) & ~15
 
 
 @attrs.define
@@ -41,6 +49,8 @@ class Backlog:
     # Entries from _merged on are recent small appends, waiting to be joined into one chunk.
     _merged: int = attrs.field(default=0, init=False)
     _small_bytes: int = attrs.field(default=0, init=False)
+    # What the objects in _chunks take, but for the empty one that stands for what was dropped.
+    _held_bytes: int = attrs.field(default=0, init=False)
 
     @classmethod
     def starting_after(cls, stream_offset: int, size_bytes: int) -> Backlog:
@@ -54,8 +64,14 @@ class Backlog:
 
     @property
     def memory_bytes(self) -> int:
-        """What all of this takes in memory."""
-        return self.histlen + _CHUNK_OVERHEAD_BYTES * (len(self._chunks) - self._head)
+        """What all of this takes in memory: the chunks, the integers before them, and the lists of both."""
+        lists = sys.getsizeof(self._chunks) + sys.getsizeof(self._starts)
+        return self._held_bytes + _INTEGER_BYTES * len(self._starts) + lists
+
+    def shares(self, data: bytes, end: int) -> bool:
+        """Whether these bytes of the stream, which end before offset ``end``, are an object that is held here."""
+        index = bisect_left(self._starts, end - len(data), self._head)
+        return index < len(self._chunks) and self._chunks[index] is data
 
     def resize(self, size_bytes: int, keep_from: int | None = None) -> None:
         """Take a new ``repl-backlog-size``; what no longer fits goes at once, oldest first."""
@@ -80,6 +96,7 @@ class Backlog:
             self._merged = len(self._chunks)
         self._starts.append(self.first_byte_offset + self.histlen)
         self._chunks.append(data)
+        self._held_bytes += object_bytes(len(data))
         self.histlen += len(data)
         self._small_bytes += len(data)
         if self._small_bytes >= CHUNK_BYTES or len(self._chunks) - self._merged >= _MERGE_AFTER_APPENDS:
@@ -88,7 +105,10 @@ class Backlog:
     def _merge_small(self) -> None:
         first = max(self._merged, self._head)
         if len(self._chunks) - first > 1:
-            self._chunks[first:] = [b"".join(self._chunks[first:])]
+            small = self._chunks[first:]
+            whole = b"".join(small)
+            self._held_bytes += object_bytes(len(whole)) - sum(map(object_bytes, map(len, small)))
+            self._chunks[first:] = [whole]
             del self._starts[first + 1 :]
         self._small_bytes = 0 if not self._chunks else len(self._chunks[-1])
         if self._small_bytes >= CHUNK_BYTES:
@@ -112,6 +132,7 @@ class Backlog:
             if keep_from is not None and keep_from < self.first_byte_offset + length:
                 break
             self._chunks[head] = b""
+            self._held_bytes -= object_bytes(length)
             head += 1
             self.histlen -= length
             self.first_byte_offset += length

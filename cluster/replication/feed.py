@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from cluster.replication.backlog import MIN_SIZE_BYTES, Backlog
+from cluster.replication.backlog import MIN_SIZE_BYTES, Backlog, object_bytes
 from cluster.replication.host import FeedHost
 from cluster.replication.replica import Announcement, Replica, ReplicaState
 from cluster.replication.state import ReplicationState
@@ -24,11 +24,14 @@ from cluster.replication.unit_encoding import NO_DATABASE, encode_requests, enco
 from cluster.settings import Settings
 
 PUSH_BYTES_MAX = 1 << 20
-"""How much of the shared stream one connection may hold at a time.
+"""How much of the shared stream one connection is given at a time, and not before it has sent what it was given.
 
 The rest stays shared. If the kernel takes all of it at once there is more right away (``flush_soon``); if it does not,
 its room for more wakes us.
 """
+
+_VIEW_BYTES = 320
+"""A memoryview: what is left of a piece of which the kernel has taken some."""
 
 _OVERCOMING = "overcoming of output buffer limits."
 _PING = b"*1\r\n$4\r\nPING\r\n"
@@ -150,7 +153,7 @@ class ReplicationFeed:
                 client = self.host.describe_session(replica.session)
                 self._drop(replica, f"Client {client} scheduled to be closed ASAP for {_OVERCOMING}")
                 continue
-            if replica.state is ReplicaState.ONLINE and not replica.start_stream_on_ack:
+            if replica.state is ReplicaState.ONLINE and not replica.start_stream_on_ack and not replica.session.unsent:
                 if self._push_stream(replica, backlog):
                     moved = True
                     behind = behind or replica.cursor != end
@@ -272,8 +275,32 @@ class ReplicationFeed:
     @property
     def buffer_bytes(self) -> int:
         """The memory of the stream that is kept, for the backlog and for all replicas together."""
-        shared = self.backlog.memory_bytes if self.backlog is not None else 0
-        return shared + sum(replica.session.output_bytes() for replica in self.replicas)
+        size = self.backlog.memory_bytes if self.backlog is not None else 0
+        counted: set[int] = set()
+        for replica in self.replicas:
+            size += self._own_bytes(replica, counted)
+        return size
+
+    def _own_bytes(self, replica: Replica, counted: set[int]) -> int:
+        """What a replica's output takes, without what the backlog or one of the replicas ``counted`` holds as well."""
+        size = replica.session.output_bytes()
+        backlog, end = self.backlog, replica.cursor
+        # The last piece ends where the replica is to go on reading, unless it is no part of the stream.
+        for piece in reversed(replica.session.unsent):
+            size -= len(piece)
+            whole: object = piece
+            if isinstance(piece, memoryview):
+                size += _VIEW_BYTES
+                whole = piece.obj
+            assert isinstance(whole, bytes)
+            is_shared = id(whole) in counted
+            if end is not None and backlog is not None:
+                is_shared = is_shared or backlog.shares(whole, end)
+                end -= len(whole)
+            if not is_shared:
+                counted.add(id(whole))
+                size += object_bytes(len(whole))
+        return size
 
     def resize_backlog(self) -> None:
         """CONFIG SET repl-backlog-size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -12,6 +12,7 @@ from cluster.node.admission import refusal_of
 from cluster.node.client import READ_BYTES_MIN
 from cluster.node.poller import READ, SelectorPoller
 from cluster.node.reactor import READ_BYTES, READ_BYTES_MAX
+from cluster.replication.replica import Announcement, Replica, ReplicaState
 from cluster.settings import OutputBufferLimit
 from cluster.slots.hashing import key_slot
 from tests.support.costs import allocated_bytes, counted_calls
@@ -140,6 +141,77 @@ def test_a_client_that_leaves_in_the_middle_of_a_reply(bench: ServerBench, clien
     client.close()
     bench.run()
     assert not bench.server.sessions and not client.session.unsent
+
+
+# Asking for a flush ---------------------------------------------------------------------------------------------
+
+
+class _Token:
+    """trio's, which keeps what is to be run for the turn of its loop."""
+
+    def __init__(self) -> None:
+        self.queued: list[Callable[[], None]] = []
+
+    def run_sync_soon(self, call: Callable[[], None]) -> None:
+        self.queued.append(call)
+
+    def run(self) -> None:
+        queued, self.queued = self.queued, []
+        for call in queued:
+            call()
+
+
+def test_however_often_a_flush_is_asked_for_trio_keeps_one_request(bench: ServerBench, client: BenchClient) -> None:
+    token = _Token()
+    bench.server.reactor._token = token  # type: ignore[assignment]
+    for _ in range(100):
+        bench.server.reactor.request_flush()
+        assert client.ask("PING") == b"+PONG\r\n"  # A pass, which flushes.
+    assert len(token.queued) == 1
+    token.run()
+    client.session.push(b"+late\r\n")
+    assert len(token.queued) == 1
+    token.run()
+    assert client.read() == b"+late\r\n"
+
+
+def test_what_is_written_in_the_step_before_sleeping_leaves_in_it(
+    bench: ServerBench, client: BenchClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the stream to a replica does with every command: no other flush is needed for it."""
+    token, follower = _Token(), bench.connect()
+    bench.server.reactor._token = token  # type: ignore[assignment]
+    monkeypatch.setattr(bench.server, "before_sleep", lambda: follower.session.push(b"+stream\r\n"))
+    assert client.ask("SET", "k", "v") == b"+OK\r\n"
+    assert follower.read() and not token.queued
+
+
+# Replicas -------------------------------------------------------------------------------------------------------
+
+
+def _as_replica(bench: ServerBench, client: BenchClient) -> Replica:
+    """Make a client a replica that has everything up to now."""
+    feed = bench.server.feed
+    feed.create_backlog()
+    assert feed.backlog is not None
+    replica = Replica(client.session, Announcement(), ReplicaState.ONLINE, since_ms=0, ack_ms=0)
+    replica.cursor = feed.backlog.next_offset
+    client.session.replica = replica
+    feed.add(replica)
+    return replica
+
+
+def test_a_replica_that_has_sent_what_it_was_given_is_given_more(bench: ServerBench, client: BenchClient) -> None:
+    stream = b"".join(encode("SET", f"key:{number}", bytes(100)) for number in range(40_000))
+    _as_replica(bench, client)
+    # A replica of ours, we being one: no command runs here, so that nobody else asks for the next step.
+    bench.server.replication_state.master_host = "10.0.0.9"
+    bench.server.feed.role_changed()
+    assert not bench.server.keyspace.followed
+    bench.server.feed.proxy(stream)
+    bench.server.has_loose_ends = True
+    bench.run()
+    assert _read_all(bench, client, len(stream)) == stream
 
 
 # Limits ---------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ BOTH = Capability.EOF | Capability.PSYNC2
 
 @attrs.define(eq=False)
 class FakeSession:
-    """A connection; ``kernel_takes`` False: nothing that is pushed leaves."""
+    """A connection; while it is ``stuck`` nothing that is pushed leaves."""
 
     id: int = 1
     address: str = "10.0.0.9:50000"
@@ -24,18 +24,18 @@ class FakeSession:
     sent: bytearray = attrs.field(factory=bytearray)
     stuck: bool = False
     closed: bool = False
-    _pending: int = 0
+    unsent: list[bytes | memoryview] = attrs.field(factory=list)
 
     def push(self, data: bytes) -> None:
         self.sent += data
         if self.stuck:
-            self._pending += len(data)
+            self.unsent.append(data)
 
     def output_bytes(self) -> int:
-        return self._pending
+        return sum(map(len, self.unsent))
 
     def drain(self) -> None:
-        self._pending = 0
+        self.unsent.clear()
 
 
 @attrs.define(eq=False)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.replication.backlog import CHUNK_BYTES, MIN_SIZE_BYTES, Backlog
+from cluster.node.allocator import Allocator
+from cluster.replication.backlog import CHUNK_BYTES, MIN_SIZE_BYTES, Backlog, object_bytes
 
 SIZES = st.one_of(st.integers(1, 60), st.integers(1, 4_000), st.integers(1, 3 * CHUNK_BYTES))
 
@@ -66,6 +70,51 @@ def test_it_stays_near_its_size() -> None:
         backlog.append(b"%050d" % number)
         backlog.trim()
     assert 1 << 20 <= backlog.histlen <= (1 << 20) + 2 * CHUNK_BYTES
+
+
+@given(sizes=st.lists(SIZES, max_size=200), data=st.data())
+def test_its_memory_is_the_sum_of_its_parts(sizes: list[int], data: st.DataObject) -> None:
+    backlog = Backlog.starting_after(1000, MIN_SIZE_BYTES)
+    for size in sizes:
+        backlog.append(bytes(size))
+        backlog.trim(data.draw(st.one_of(st.none(), st.integers(backlog.first_byte_offset, backlog.next_offset))))
+        lists = sys.getsizeof(backlog._chunks) + sys.getsizeof(backlog._starts)
+        objects = sum(object_bytes(len(chunk)) for chunk in backlog._chunks if chunk)
+        assert backlog.memory_bytes == lists + objects + 32 * len(backlog._starts)
+
+
+@pytest.mark.parametrize("size", [60, 100, 470, 480, 5000, 30_000])
+def test_the_allocators_agree_about_its_memory(size: int) -> None:
+    allocator = Allocator()
+    if not allocator.is_exact:
+        pytest.skip("this interpreter or C library does not tell")
+    backlog = Backlog.starting_after(1000, MIN_SIZE_BYTES)
+    least = most = allocator.used_bytes() - backlog.memory_bytes
+    for number in range(1000):
+        backlog.append(b"%0*d" % (size, number))
+        backlog.trim(1 if number % 250 < 150 else None)
+        rest = allocator.used_bytes() - backlog.memory_bytes
+        least, most = min(least, rest), max(most, rest)
+    assert backlog.first_byte_offset > 1001
+    assert most - least < 1000  # The few objects that Python makes in passing, and keeps.
+
+
+def test_which_bytes_are_its_own_objects() -> None:
+    backlog = Backlog.starting_after(100, MIN_SIZE_BYTES)
+    first, second = bytes(20_000), bytes(30)
+    backlog.append(first)
+    backlog.append(second)
+    chunk = backlog.read(101, 1)
+    assert backlog.shares(chunk, 101 + len(chunk))
+    assert not backlog.shares(bytes(bytearray(chunk)), 101 + len(chunk))
+    assert not backlog.shares(chunk, 102 + len(chunk))
+    assert backlog.shares(second, backlog.next_offset)
+    for _ in range(70):
+        backlog.append(bytes(31))
+    assert not backlog.shares(second, 101 + 20_030)  # It was joined with others.
+    backlog.append(bytes(20_000))
+    backlog.trim(None)
+    assert not backlog.shares(chunk, 101 + len(chunk))
 
 
 def test_a_huge_append_leaves_room_to_trim() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.replication.backlog import object_bytes
 from cluster.replication.feed import PUSH_BYTES_MAX, AckWaiter
 from cluster.replication.replica import Replica, ReplicaState
 from cluster.replication.stream import StreamParser
@@ -177,6 +178,51 @@ def test_a_slow_replica_holds_a_place_in_the_shared_stream_and_no_copy_of_it() -
     world.write(*SET)
     world.sleep()
     assert backlog.histlen < 3 << 20
+
+
+def test_who_has_not_sent_what_it_was_given_is_given_no_more() -> None:
+    world = World()
+    slow = world.online_replica()
+    session_of(slow).stuck = True
+    for _ in range(1000):
+        world.write(*SET)
+        world.sleep()
+    assert sent(slow) == command(b"SELECT", b"0") + command(*SET)
+    session_of(slow).drain()
+    world.sleep()
+    assert sent(slow) == command(b"SELECT", b"0") + command(*SET) * 1000
+
+
+def test_what_replicas_have_in_common_with_the_backlog_is_counted_once() -> None:
+    world = World()
+    world.settings.client_output_buffer_limit = {"replica": OutputBufferLimit(0, 0, 0)}
+    feed = world.replication.feed
+    slow, slower = world.online_replica(7001), world.online_replica(7002)
+    for replica in (slow, slower):
+        session_of(replica).stuck = True
+    pieces, others = session_of(slow).unsent, session_of(slower).unsent
+    world.write(b"SET", b"k", bytes(20_000))
+    world.sleep()
+    backlog = feed.backlog
+    assert backlog is not None
+    assert len(pieces) == len(others) == 1 and pieces[0] is others[0]
+    assert feed.buffer_bytes == backlog.memory_bytes  # They wait for nothing but what it holds.
+
+    size = len(pieces[0])
+    pieces[0] = memoryview(pieces[0])[7:]
+    assert feed.buffer_bytes == backlog.memory_bytes + 320
+    pieces.insert(0, b"something else")
+    assert feed.buffer_bytes == backlog.memory_bytes + 320 + 48
+    world.settings.repl_backlog_size = 1
+    feed.resize_backlog()
+    for _ in range(1000):
+        world.write(*SET)
+        world.sleep()
+    slow.cursor = slower.cursor = backlog.next_offset
+    backlog.trim()
+    assert backlog.first_byte_offset > size
+    # No part of the backlog any more, but one object for both.
+    assert feed.buffer_bytes == backlog.memory_bytes + 320 + 48 + object_bytes(size)
 
 
 def test_a_replica_that_takes_everything_at_once_is_given_more_at_once() -> None:
