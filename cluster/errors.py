@@ -47,6 +47,10 @@ class RdbError(HashslotError):
     """An RDB file or a DUMP payload is damaged or of an unknown version; the text names the offset."""
 
 
+class UnknownRdbFormat(RdbError):
+    """No RDB file at all, or one of a version that cannot be read: nothing of it has been."""
+
+
 class DeepDamage(RdbError):
     """A compact structure whose frame is right and whose inside is not: what Redis finds by its deep checks only."""
 

@@ -236,7 +236,9 @@ class AofLoader:
             database_count=len(server.keyspace.databases),
             total_bytes=size,
         )
-        return RdbParser(server.saving.sink(server.keyspace), policy, clock.unix_ms() // 1000)
+        parser = RdbParser(server.saving.sink(server.keyspace), policy, clock.unix_ms() // 1000)
+        server.saving.last_load = parser.counts
+        return parser
 
     def _end_early(self, name: str, path: str) -> None:
         """The file ends in the middle of something: cut that off, where it is allowed."""

@@ -174,8 +174,8 @@ def _persistence(server: Server) -> Iterator[Field]:
     yield "rdb_current_bgsave_time_sec", now_s - saver.bgsave_started_unix_s if disk_child is not None else -1
     yield "rdb_saves", saver.saves
     yield "rdb_last_cow_size", saver.last_cow_bytes
-    yield "rdb_last_load_keys_expired", saving.last_load_keys_expired
-    yield "rdb_last_load_keys_loaded", saving.last_load_keys
+    yield "rdb_last_load_keys_expired", saving.last_load.keys_expired
+    yield "rdb_last_load_keys_loaded", saving.last_load.keys_loaded
     aof = server.aof
     rewrites = aof.rewrites
     yield "aof_enabled", int(aof.wants_effects)

@@ -10,6 +10,7 @@ Units       bytes; ``*_unix_s`` seconds since 1970; monotonic ms.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from typing import TYPE_CHECKING, BinaryIO
@@ -18,10 +19,10 @@ import attrs
 import trio
 
 from cluster import clock
-from cluster.errors import RdbError
+from cluster.errors import RdbError, UnknownRdbFormat
 from cluster.node.cpu_affinity import confine
 from cluster.persistence.child import ChildKind, ChildProcess
-from cluster.persistence.rdb_reader import LoadPolicy, RdbParser
+from cluster.persistence.rdb_reader import LoadCounts, LoadPolicy, RdbParser
 from cluster.persistence.saver import Saver
 from cluster.persistence.snapshot import LOAD_SLICE_KEYS, KeyspaceSink, load_file
 from cluster.replication.host import SaveInfo
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 RELAY_BYTES_MAX = 8 << 20
 READ_BYTES = 256 << 10
 FULL_OUTPUT_PAUSE_S = 0.002
+KILLED_LOOK_S = 0.1
+_DAMAGE = "Internal error in RDB reading offset "
 
 
 @attrs.define
@@ -84,8 +87,8 @@ class Saving:
             last_save_unix_s=clock.unix_ms() // 1000,
         )
         self.progress: Loading | None = None
-        self.last_load_keys = 0
-        self.last_load_keys_expired = 0
+        self.last_load = LoadCounts()
+        """What the latest load of a snapshot, of whatever origin, took in so far."""
         self._relaying = False
 
     # What others ask ----------------------------------------------------------------------------------------
@@ -230,8 +233,7 @@ class Saving:
         """Pass the child's snapshot on to the replicas that are still there, then report its end."""
         server = self._server
         mark = os.urandom(20).hex().encode()
-        header_sent = False
-        success = False
+        header_sent = all_gone = success = False
         try:
             while True:
                 await trio.lowlevel.wait_readable(child.data_fd)
@@ -245,6 +247,8 @@ class Saving:
                 if not present:
                     server.log.warning("Diskless rdb transfer, last replica dropped, killing fork child.")
                     child.kill()
+                    await self._wait_for_end(child)
+                    all_gone = True
                     break
                 for replica in present:
                     replica.session.push(chunk if header_sent else b"$EOF:%b\r\n%b" % (mark, chunk))
@@ -252,8 +256,11 @@ class Saving:
                 await self._wait_for_room(present, child)
                 if child.exit is not None and not child.exit.success:
                     break  # What is left in the pipe is of no use to anybody.
-            still_up = sum(replica in server.feed.replicas for replica in replicas)
-            server.log.warning(f"Diskless rdb transfer, done reading from pipe, {still_up} replicas still up.")
+            if not all_gone:
+                for level, text in child.log_lines():  # Its last words come before what we have to say.
+                    self._log_of_child(child.pid, level, text)
+                still_up = sum(replica in server.feed.replicas for replica in replicas)
+                server.log.warning(f"Diskless rdb transfer, done reading from pipe, {still_up} replicas still up.")
         except Exception:
             server.report_exception()
             child.kill()
@@ -272,6 +279,18 @@ class Saving:
         server.replication.full_sync.snapshot_done(success, True, clock.monotonic_ms())
         server.refresh_plain()
         server.reactor.flush()
+
+    @staticmethod
+    async def _wait_for_end(child: ChildProcess) -> None:
+        """Until a child that was killed is gone. Looked at as seldom as in Redis, ten times a second.
+
+        A replica that was dropped for its output is back at once, and would only be dropped again from the next
+        snapshot, and so on as fast as we can fork.
+        """
+        while True:
+            await trio.sleep(KILLED_LOOK_S)
+            if child.poll() is not None:
+                return
 
     async def _wait_for_room(self, replicas: list[Replica], child: ChildProcess | None = None) -> None:
         """Let slow replicas take what they were given before more is read; not if the child has failed meanwhile."""
@@ -398,8 +417,7 @@ class Saving:
                 progress.loaded_bytes = parser.offset
                 self.rest_in_load(parser.counts.keys_loaded - loaded_keys, client)
                 loaded_keys = parser.counts.keys_loaded
-                self.last_load_keys = parser.counts.keys_loaded
-                self.last_load_keys_expired = parser.counts.keys_expired
+                self.last_load = parser.counts
         except (OSError, RdbError) as failure:
             server.log.warning(str(failure))
             return False
@@ -441,17 +459,17 @@ class Saving:
         try:
             for parser in load_file(path, sink, policy, clock.unix_ms() // 1000, self.slice_keys()):
                 progress.loaded_bytes = parser.offset
+                self.last_load = parser.counts
                 await self.delay_load(parser.counts.keys_loaded - loaded_keys)
                 loaded_keys = parser.counts.keys_loaded
                 if server.exit_requested.is_set():
                     return True  # SHUTDOWN while loading: what has been loaded is not needed any more.
+        except UnknownRdbFormat as failure:
+            server.log.warning(str(failure))
+            server.log.warning(f"Fatal error loading the DB: {os.strerror(errno.EINVAL)}. Exiting.")
+            return False
         except RdbError as failure:
-            # Also in the words of redis-check-rdb, which Redis runs on a file that it cannot read.
-            offset = parser.offset if parser is not None else 0
-            server.log.warning(f"Internal error in RDB reading offset {offset} -> {failure}")
-            server.log.warning("--- RDB ERROR DETECTED ---")
-            server.log.warning(f"[offset {offset}] {failure}")
-            server.log.warning("Terminating server after rdb file reading failure.")
+            self._report_damage(str(failure), parser.offset if parser is not None else 0)
             return False
         except OSError as failure:
             server.log.warning(f"Fatal error loading the DB, check server logs. Exiting.: {failure.strerror}")
@@ -464,13 +482,22 @@ class Saving:
             server.log.notice(f"RDB loading speed: {keys} keys, {megabytes:.2f} MB, {per_second:.0f} keys per second")
         server.log.notice(f"DB loaded from disk: {elapsed:.3f} seconds")
         if parser is not None:
-            self.last_load_keys = parser.counts.keys_loaded
-            self.last_load_keys_expired = parser.counts.keys_expired
             self._restore_history(parser)
             # Replicas that go on from here have these keys, and must hear that they are gone.
             for database, key in expired:
                 server.feed.feed([(database, [server.keyspace.deletion_word, key])])
         return True
+
+    def _report_damage(self, text: str, offset: int) -> None:
+        """In Redis's words, and in those of redis-check-rdb, which Redis runs on a file that it cannot read."""
+        log = self._server.log
+        if not text.startswith(_DAMAGE):
+            text = f"{_DAMAGE}{offset} -> {text}"
+        log.warning(text)
+        place, _, reason = text.removeprefix(_DAMAGE).partition(" -> ")
+        log.warning("--- RDB ERROR DETECTED ---")
+        log.warning(f"[offset {place}] {reason}")
+        log.warning("Terminating server after rdb file reading failure.")
 
     async def delay_load(self, keys: int) -> None:
         """Let others have a turn; longer by key-load-delay (µs a key; negative: µs per so many keys), a test aid."""

@@ -21,7 +21,7 @@ import trio
 from cluster import clock
 from cluster.errors import RdbError
 from cluster.keyspace.database import Keyspace
-from cluster.persistence.rdb_reader import LoadPolicy, Progress, RdbParser
+from cluster.persistence.rdb_reader import SHORT_READ, LoadPolicy, Progress, RdbParser
 from cluster.persistence.snapshot import KeyspaceSink, load_file, sync_folder
 from cluster.scripting.functions import Collection
 
@@ -130,6 +130,7 @@ class FileReceiver:
         keys, delay_s = _slice(server)
         sink = _sink(server, server.keyspace)
         for parser in load_file(path, sink, _policy(server), clock.unix_ms() // 1000, keys):
+            server.saving.last_load = parser.counts
             progress.loaded_bytes = parser.offset
             if delay_s or time.perf_counter() > slice_ends:
                 self._keep_alive()
@@ -187,6 +188,7 @@ class DirectReceiver:
         self._parser = RdbParser(
             _sink(server, self._keyspace, self._libraries), _policy(server), clock.unix_ms() // 1000
         )
+        server.saving.last_load = self._parser.counts
 
     async def write(self, data: bytes) -> None:
         assert self._parser is not None
@@ -241,9 +243,10 @@ class DirectReceiver:
 
     def interrupted(self) -> None:
         if self._parser is not None:
+            self._server.log.warning(SHORT_READ)
             self._server.log.warning(
-                f"Internal error in RDB reading offset {self._parser.offset}: Unexpected EOF reading RDB file. Failure "
-                "loading rdb format from socket, assuming connection error, resuming operation."
+                f"Internal error in RDB reading offset {self._parser.offset} -> Unexpected EOF reading RDB file. "
+                "Failure loading rdb format from socket, assuming connection error, resuming operation."
             )
 
     def abandon(self) -> None:

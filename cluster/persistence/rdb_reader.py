@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Final
 
 import attrs
 
-from cluster.errors import RdbError
+from cluster.errors import RdbError, UnknownRdbFormat
 from cluster.persistence.crc64 import bulk_crc64
 from cluster.persistence.rdb_cursor import Cursor, ShortRead
 from cluster.persistence.rdb_format import (
@@ -38,6 +38,7 @@ from cluster.persistence.rdb_format import (
 from cluster.persistence.rdb_values import EmptyValue, Packer, is_value_type, read_value
 
 HEADER_BYTES: Final = 9
+SHORT_READ: Final = "Short read or OOM loading DB. Unrecoverable error, aborting now."
 CHECKSUM_BYTES: Final = 8
 READ_CHUNK_BYTES: Final = 1 << 20
 RDB_TYPE_STRING: Final = int(RdbType.STRING)
@@ -198,6 +199,7 @@ class RdbParser:
 
     def _end_of_file(self) -> RdbError:
         end = self._cursor.base_offset + len(self._cursor.data)
+        self.sink.log("warning", SHORT_READ)
         return rdb_error(end, "Unexpected EOF reading RDB file")
 
     # Parsing ----------------------------------------------------------------------------------------------------
@@ -226,12 +228,12 @@ class RdbParser:
         cursor = self._cursor
         header = cursor.take(HEADER_BYTES)
         if not header.startswith(MAGIC):
-            raise RdbError("Wrong signature trying to load DB from file (offset 0)")
+            raise UnknownRdbFormat("Wrong signature trying to load DB from file (offset 0)")
         digits = header[len(MAGIC) :]
         version = int(digits) if digits.isdigit() else 0
         if not 1 <= version <= RDB_VERSION_MAX_READABLE:
             shown = version if digits.isdigit() else digits.decode("ascii", "backslashreplace")
-            raise RdbError(f"Can't handle RDB format version {shown} (offset {len(MAGIC)})")
+            raise UnknownRdbFormat(f"Can't handle RDB format version {shown} (offset {len(MAGIC)})")
         self.version = version
 
     def _entry(self) -> bool:
