@@ -300,7 +300,7 @@ def test_children_that_follow_upon_killed_ones(node: OurNode) -> None:
     with node.raw() as client:
         client.call("DEBUG", "POPULATE", 100)
         for _ in range(5):
-            client.call("CONFIG", "SET", "rdb-key-save-delay", 100_000)
+            client.call("CONFIG", "SET", "rdb-key-save-delay", 10_000_000)  # Until it is killed.
             assert client.call("BGREWRITEAOF") == b"Background append only file rewriting started"
             client.call("PING")  # The loop has had its turn.
             client.call("CONFIG", "SET", "appendonly", "no")

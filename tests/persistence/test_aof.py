@@ -460,7 +460,7 @@ def test_switched_on_at_a_bad_time_it_waits(tmp_path: Path, reason: str) -> None
 
 
 def test_switched_off_it_is_complete_and_the_child_goes(tmp_path: Path) -> None:
-    bench = opened(tmp_path, rdb_key_save_delay=1_000_000)
+    bench = opened(tmp_path, rdb_key_save_delay=60_000_000)
     bench.keyspace.databases[0].put(b"a", key_slot(b"a"), b"1")
     bench.feed(("SET", "a", "1"))
     assert bench.aof.rewrites.start()
@@ -492,7 +492,7 @@ def test_a_folder_that_is_none_is_no_start(tmp_path: Path) -> None:
 
 
 def test_the_child_is_not_left_behind(tmp_path: Path) -> None:
-    bench = opened(tmp_path, rdb_key_save_delay=1_000_000)
+    bench = opened(tmp_path, rdb_key_save_delay=60_000_000)
     for number in range(20):
         key = b"%d" % number
         bench.keyspace.databases[0].put(key, key_slot(key), b"1")
