@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import attrs
 
@@ -325,18 +326,20 @@ class _Fixer:
             )
 
     def _move(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
-        console = self.context.console
-        console.part(f"Moving slot {slot} from {source.address} to {target.address}: ")
-        try:
-            self.mover.move(slot, source, target, lambda count: console.part("." * count))
-        finally:
-            console.line()
+        with self._shown_move(slot, source, target) as on_keys:
+            self.mover.move(slot, source, target, on_keys)
 
     def _move_keys(self, slot: int, source: ClusterNode, target: ClusterNode) -> None:
+        with self._shown_move(slot, source, target) as on_keys:
+            self.mover.move_keys(slot, source, target, on_keys)
+
+    @contextmanager
+    def _shown_move(self, slot: int, source: ClusterNode, target: ClusterNode) -> Iterator[Callable[[int], None]]:
+        """A line that says what is moved, with a dot for each key."""
         console = self.context.console
         console.part(f"Moving slot {slot} from {source.address} to {target.address}: ")
         try:
-            self.mover.move_keys(slot, source, target, lambda count: console.part("." * count))
+            yield lambda count: console.part("." * count)
         finally:
             console.line()
 
