@@ -12,10 +12,12 @@ Invariants  No chunk is empty except the only one. ``_last_scores``, ``_last_mem
 
 from __future__ import annotations
 
+import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
+from operator import lt
 from typing import Final, final
 
 from cluster.keyspace.reclaim import LARGE, RECLAIMER
@@ -69,6 +71,35 @@ class Ranking:
         ranking._scores, ranking._members = [array("d", scores)], [members]
         ranking._last_scores, ranking._last_members = ranking._scores[0][-1:], members[-1:]
         return ranking
+
+    @classmethod
+    def of_columns(cls, scores: array[float], members: list[bytes]) -> Ranking:
+        """A ranking of many members and their scores, which it uses up; made quickest where they are in order.
+
+        Nothing but the ranking is made of them: a file has them in order, from the greatest down as a rule.
+        """
+        ranking = Ranking()
+        if len(scores) > 1 and scores[0] >= scores[-1]:
+            scores.reverse()
+            members.reverse()
+        if _are_ascending(scores, members):
+            ranking._scores = [scores[start : start + _NEW_CHUNK] for start in range(0, len(scores), _NEW_CHUNK)]
+            ranking._members = [members[start : start + _NEW_CHUNK] for start in range(0, len(members), _NEW_CHUNK)]
+            ranking._last_scores = array("d", [chunk[-1] for chunk in ranking._scores])
+            ranking._last_members = [chunk[-1] for chunk in ranking._members]
+        else:
+            for score, member in zip(scores, members, strict=True):
+                ranking.add(score, member)
+        return ranking
+
+    def own(self, member: bytes, score: float) -> bytes:
+        """The object that stands for a member here; ``member`` where it does not have this score."""
+        index = _place(self._last_scores, self._last_members, score, member)
+        if index == len(self._last_scores):
+            return member
+        members = self._members[index]
+        found = members[_place(self._scores[index], members, score, member)]
+        return found if found == member else member
 
     def copy(self) -> Ranking:
         """A ranking with lists of its own."""
@@ -288,6 +319,17 @@ class Ranking:
         """Every member and its score from the greatest down."""
         for members, scores in zip(reversed(self._members), reversed(self._scores), strict=True):
             yield from zip(reversed(members), reversed(scores), strict=True)
+
+
+def _are_ascending(scores: array[float], members: list[bytes]) -> bool:
+    if all(map(lt, scores, islice(scores, 1, None))):
+        return True
+    last_score, last_member = -math.inf, b""
+    for score, member in zip(scores, members, strict=True):
+        if score < last_score or (score == last_score and member < last_member):
+            return False
+        last_score, last_member = score, member
+    return True
 
 
 def _place(scores: Sequence[float], members: list[bytes], score: float, member: bytes) -> int:

@@ -51,7 +51,7 @@ _DICT_ENDS: Final = b"0"
 class ScanTable(Generic[V]):
     """A mapping in all that is used of one; see the module's docstring. Must not be changed while it is iterated."""
 
-    __slots__ = ("_buckets", "_count", "_deepest", "_depth", "_depths", "_fullest", "_look_below", "_shift")
+    __slots__ = ("_buckets", "_count", "_deepest", "_depth", "_depths", "_fullest", "_look_below", "_own", "_shift")
 
     def __init__(self, items: Iterable[tuple[bytes, V]] = (), expected: int = 0) -> None:
         """``expected``: about how many items there are, to lay out the directory once."""
@@ -93,6 +93,9 @@ class ScanTable(Generic[V]):
     def _open(self, index: int) -> dict[bytes, V]:
         """Unpack the bucket at ``index``, for good."""
         bucket = _unpacked(self._buckets[index])
+        own = self._own
+        if own is not None:
+            bucket = {own(member, value): value for member, value in bucket.items()}
         span = self._span(index)
         first = index - index % span
         self._buckets[first : first + span] = [bucket] * span
@@ -107,6 +110,11 @@ class ScanTable(Generic[V]):
         self._count = 0
         self._fullest = BUCKET_MEMBERS
         self._look_below = _ALWAYS
+        self._own: Callable[[bytes, V], bytes] | None = None
+
+    def share_members(self, own: Callable[[bytes, V], bytes]) -> None:
+        """Have ``own`` tell the object that stands for a member elsewhere: unpacked buckets will use that."""
+        self._own = own
 
     def __del__(self) -> None:
         if self._count > LARGE:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import ClassVar, Final, final
 
@@ -38,6 +39,34 @@ _ENTRY_BYTES: Final = 2 * 9
 
 
 @final
+class RankedTable:
+    """Many members of a file on their way to become a sorted set."""
+
+    __slots__ = ("ranking", "scores")
+
+    def __init__(self, pairs: Iterable[tuple[bytes, float]], expected: int) -> None:
+        """Fewer than they are where members come repeatedly; ``expected`` as a table wants it."""
+        scores = array("d")
+        members: list[bytes] = []
+        self.scores: ScanTable[float] = ScanTable.packed(_noted(pairs, scores, members), expected)
+        distinct = len(self.scores) == len(members)
+        self.ranking = Ranking.of_columns(scores, members) if distinct else Ranking()
+        self.scores.share_members(self.ranking.own)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def _noted(
+    pairs: Iterable[tuple[bytes, float]], scores: array[float], members: list[bytes]
+) -> Iterator[tuple[bytes, float]]:
+    for pair in pairs:
+        members.append(pair[0])
+        scores.append(pair[1])
+        yield pair
+
+
+@final
 class SortedSetValue:
     """A sorted set. Whoever removes its last member removes the key."""
 
@@ -54,11 +83,18 @@ class SortedSetValue:
         """The table is a dict in ascending order. Without a ranking only."""
 
     @classmethod
-    def of(cls, scores: Mapping[bytes, float], settings: Settings) -> SortedSetValue:
-        """A sorted set with these scores, in the encoding that the settings ask for."""
+    def of(cls, scores: Mapping[bytes, float] | RankedTable, settings: Settings) -> SortedSetValue:
+        """A sorted set with these scores, in the encoding that the settings ask for; it takes a table over."""
         value = cls()
         count = len(scores)
         longest = settings.zset_max_listpack_value
+        if isinstance(scores, RankedTable):
+            if count > settings.zset_max_listpack_entries or any(len(member) > longest for member in scores.scores):
+                value.is_compact = False
+                value.scores = scores.scores
+                value._ranking = scores.ranking
+                return value
+            scores = dict(scores.ranking.ascending())
         if count > settings.zset_max_listpack_entries or any(len(member) > longest for member in scores):
             value.is_compact = False
             value.scores = ScanTable(scores.items(), expected=count) if count > SMALL_MEMBERS else dict(scores)

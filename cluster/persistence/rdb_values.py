@@ -7,7 +7,8 @@ Plain data  string: bytes. list: :class:`ListValue`, as it is stored, so that a 
             list[bytes] of one that is a short listpack.
             set: list[bytes], no duplicates, an array of integers in ascending order, or a table of many. hash:
             dict[bytes, bytes] or a table of many.
-            sorted set: dict[bytes, float], no NaN. stream: :class:`StreamValue`, as it is stored.
+            sorted set: dict[bytes, float] or a RankedTable of many, no NaN. stream: :class:`StreamValue`, as it is
+            stored.
 Invariants  Every layout is checked to the depth of Redis's ``sanitize-dump-payload yes``, so nothing loaded can be
             inconsistent. Damage raises RdbError with Redis's words, an incomplete buffer ShortRead, nothing else
             anything. What is allocated follows from the bytes read, never from a count that they claim.
@@ -24,6 +25,7 @@ from typing import Any, Final, TypeVar
 from cluster.errors import DeepDamage, RdbError
 from cluster.keyspace.lists import ListValue
 from cluster.keyspace.scan_table import ScanTable
+from cluster.keyspace.sorted_sets import RankedTable
 from cluster.persistence import intset, listpack, stream_layout, ziplist, zipmap
 from cluster.persistence.rdb_cursor import Cursor, ShortRead, parse_double
 from cluster.persistence.rdb_format import RdbType, module_type_name, type_name
@@ -170,11 +172,16 @@ def _distinct(members: list[bytes], cursor: Cursor) -> list[bytes]:
     return members
 
 
+def _check_claim(count: int, cursor: Cursor) -> None:
+    """Elements need a byte each at least: room is not made for a mere claim."""
+    left = len(cursor.data) - cursor.position
+    if count > left:
+        raise ShortRead(count - left)
+
+
 def _table(items: Iterable[tuple[bytes, V]], count: int, cursor: Cursor, complaint: str) -> ScanTable[V]:
     """The table of ``count`` items that are still to be read; nothing else is made of them meanwhile."""
-    left = len(cursor.data) - cursor.position
-    if count > left:  # Each needs a byte at least. The table's room is not made for a mere claim.
-        raise ShortRead(count - left)
+    _check_claim(count, cursor)
     table = ScanTable.packed(items, count)
     if len(table) != count:
         raise cursor.error(complaint)
@@ -253,9 +260,24 @@ def _read_hash_listpack(cursor: Cursor) -> dict[bytes, bytes]:
 # Sorted sets --------------------------------------------------------------------------------------------------
 
 
-def _read_scored(cursor: Cursor, read_score: Callable[[], float]) -> dict[bytes, float]:
+def _scored(cursor: Cursor, read_score: Callable[[], float], count: int) -> Iterator[tuple[bytes, float]]:
+    for _ in range(count):
+        member = cursor.string()
+        score = read_score()
+        if math.isnan(score):
+            raise cursor.error("Zset with NAN score detected")
+        yield member, score
+
+
+def _read_scored(cursor: Cursor, read_score: Callable[[], float]) -> dict[bytes, float] | RankedTable:
     scores: dict[bytes, float] = {}
     count = _count(cursor)
+    if count > MANY:
+        _check_claim(count, cursor)
+        table = RankedTable(_scored(cursor, read_score, count), count)
+        if len(table) != count:
+            raise cursor.error("Duplicate zset fields detected")
+        return table
     for _ in range(count):
         member = cursor.string()
         score = read_score()
@@ -267,11 +289,11 @@ def _read_scored(cursor: Cursor, read_score: Callable[[], float]) -> dict[bytes,
     return scores
 
 
-def _read_zset(cursor: Cursor) -> dict[bytes, float]:
+def _read_zset(cursor: Cursor) -> dict[bytes, float] | RankedTable:
     return _read_scored(cursor, cursor.text_double)
 
 
-def _read_zset_2(cursor: Cursor) -> dict[bytes, float]:
+def _read_zset_2(cursor: Cursor) -> dict[bytes, float] | RankedTable:
     return _read_scored(cursor, cursor.double)
 
 

@@ -125,3 +125,18 @@ def test_a_large_one_is_freed_in_pieces() -> None:
     assert RECLAIMER
     RECLAIMER.drain(10_000_000)
     assert not RECLAIMER
+
+
+@given(pairs=st.dictionaries(names, scores, max_size=60), order=st.sampled_from(("up", "down", "any")))
+def test_columns_in_any_order_make_a_ranking(pairs: dict[bytes, float], order: str) -> None:
+    model = sorted((score, member) for member, score in pairs.items())
+    given_pairs = {"up": model, "down": model[::-1], "any": [(score, member) for member, score in pairs.items()]}[order]
+    members = [member for _score, member in given_pairs]
+    value = Ranking.of_columns(array("d", [score for score, _member in given_pairs]), list(members))
+    check(value, model)
+    by_text = {member: member for member in members}
+    for score, member in model:
+        assert value.own(bytes(bytearray(member)), score) is by_text[member]
+        stranger = member + b"?"
+        assert value.own(stranger, score) is stranger
+    check(value, model)

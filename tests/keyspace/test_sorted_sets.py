@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.keyspace.digest import EMPTY_DIGEST
 from cluster.keyspace.scan_table import ScanTable
-from cluster.keyspace.sorted_sets import SortedSetValue
+from cluster.keyspace.sorted_sets import RankedTable, SortedSetValue
 from cluster.persistence.collection_types import register_collections
 from cluster.persistence.dump_payload import dump, restore
 from cluster.settings import Settings
@@ -134,3 +134,64 @@ def test_memory_grows_with_what_is_held() -> None:
     small = SortedSetValue.of({b"a": 1.0}, SETTINGS).memory_bytes(5)
     big = SortedSetValue.of({b"x" * 50 + b"%d" % n: float(n) for n in range(5000)}, SETTINGS)
     assert 0 < small < 500 < 5000 * 100 < big.memory_bytes(5) < 5000 * 300
+
+
+loaded = st.dictionaries(
+    st.integers(0, 3000).map(lambda number: b"m%d" % number),
+    st.sampled_from((0.0, 1.5, -2.0, 7.0)),
+    min_size=130,
+    max_size=400,
+)
+
+
+@given(
+    scores=loaded,
+    changes=st.lists(st.tuples(st.integers(0, 3000), st.sampled_from((1.5, 9.0))), max_size=40),
+    is_sorted=st.booleans(),
+)
+def test_a_loaded_table_behaves_as_a_sorted_set_of_its_members(
+    scores: dict[bytes, float], changes: list[tuple[int, float]], is_sorted: bool
+) -> None:
+    pairs = sorted(scores.items(), key=lambda pair: pair[::-1], reverse=True) if is_sorted else list(scores.items())
+    value = SortedSetValue.of(RankedTable(iter(pairs), len(pairs)), SETTINGS)
+    model = SortedSetValue.of(scores, SETTINGS)
+    twin = value.copy()
+    before = list(model.ranking.ascending())
+    for number, score in changes:
+        member = b"m%d" % number
+        current = value.score(member)
+        assert current == model.score(member)
+        for each in (value, model):
+            if current is None:
+                each.insert(member, score, SETTINGS)
+            elif number % 3 == 0:
+                assert each.remove(member)
+            else:
+                each.update(member, current, score)
+    assert value.pop(greatest=True) == model.pop(greatest=True)
+    assert value.remove_span(10, 20) == model.remove_span(10, 20)
+    assert list(value.ranking.ascending()) == list(model.ranking.ascending())
+    assert dict(value.scores.items()) == dict(model.scores.items())
+    assert len(value) == len(model)
+    assert value.encoding() == model.encoding()
+    assert list(twin.ranking.ascending()) == before
+    assert dict(twin.scores.items()) == dict(before)
+
+
+def test_a_member_of_a_loaded_table_is_one_object() -> None:
+    pairs = [(b"member:%d" % number, float(number)) for number in range(500, 0, -1)]
+    value = SortedSetValue.of(RankedTable(iter(pairs), len(pairs)), SETTINGS)
+    assert all(value.score(member) == score for member, score in pairs)
+    ranked = {id(member) for member, _score in value.ranking.ascending()}
+    assert {id(member) for member in value.scores} == ranked
+
+
+def test_a_loaded_table_with_a_member_twice_is_shorter() -> None:
+    pairs = [(b"m%d" % (number % 299), 0.0) for number in range(300)]
+    assert len(RankedTable(iter(pairs), 300)) == 299
+
+
+def test_a_loaded_table_becomes_compact_where_the_settings_allow_it() -> None:
+    pairs = [(b"m%d" % number, float(number)) for number in range(300)]
+    value = SortedSetValue.of(RankedTable(iter(pairs), 300), Settings(zset_max_listpack_entries=300))
+    assert value.encoding() == b"listpack" and list(value.ranking.ascending()) == pairs
