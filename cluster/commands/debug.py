@@ -41,11 +41,18 @@ def subcommand(name: bytes, least: int, most: int | None = None) -> Callable[[Su
 def debug(client: Session, argv: list[bytes]) -> bytes | None:
     name, arguments = argv[1].lower(), argv[2:]
     accepted, function = _SUBCOMMANDS.get(name, (range(0), None))
-    if function is None or len(arguments) not in accepted:
-        raise CommandError(
-            b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP." % argv[1][:128]
-        )
-    return function(client, arguments)
+    if function is not None and len(arguments) in accepted:
+        try:
+            return function(client, arguments)
+        except _UnknownSubcommand:
+            pass
+    raise CommandError(
+        b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP." % argv[1][:128]
+    ) from None
+
+
+class _UnknownSubcommand(Exception):
+    """The first argument is not one of those that the subcommand knows."""
 
 
 _ANY = 1 << 20
@@ -190,7 +197,7 @@ def _replybuffer(client: Session, arguments: list[bytes]) -> bytes:
     elif option == b"resizing":
         server.reply_buffer_kept_ms = None if parse_integer(value) == 0 else REPLY_BUFFER_KEPT_MS
     else:
-        raise CommandError(b"ERR unknown subcommand or wrong number of arguments for 'replybuffer'. Try DEBUG HELP.")
+        raise _UnknownSubcommand
     return OK
 
 
@@ -278,7 +285,7 @@ def _loadaof(client: Session, arguments: list[bytes]) -> bytes:
     return OK
 
 
-@subcommand(b"object", 1, 2)
+@subcommand(b"object", 1)
 def _object(client: Session, arguments: list[bytes]) -> bytes:
     from cluster.persistence.dump_payload import dump
 

@@ -25,7 +25,8 @@ _numbers = st.one_of(
     st.sampled_from(["1/0", "-1/0", "2^63", "-2^63", "1e19"]),
 )
 _strings = st.binary(max_size=12).map(quoted)
-_plain = st.one_of(_numbers, _strings, st.sampled_from(["true", "false", "nil"]))
+plain_values = st.one_of(_numbers, _strings, st.sampled_from(["true", "false", "nil"]))
+"""Expressions of Lua whose value is no table."""
 
 
 def _tables(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -43,5 +44,5 @@ def _tables(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-lua_values = st.recursive(_plain, _tables, max_leaves=12)
+lua_values = st.recursive(plain_values, _tables, max_leaves=12)
 """Expressions of Lua whose value a script may return."""
