@@ -167,11 +167,12 @@ class ClusterBus:
 
     def save_config(self, *, fsync: bool) -> None:
         """Write nodes.conf as the state is now. Raises OSError."""
-        state = self._engine.state
+        self._save(essence(self._engine.state), fsync=fsync)
+
+    def _save(self, content: tuple[object, ...], *, fsync: bool) -> None:
         self._written = self._durable = None  # Unknown, should writing fail.
-        self._nodes_conf.save(format_nodes_conf(state), fsync=fsync)
-        self._written = essence(state)
-        self._durable = None
+        self._nodes_conf.save(format_nodes_conf(self._engine.state), fsync=fsync)
+        self._written = content
         if fsync:
             self._note_synced()
 
@@ -195,10 +196,11 @@ class ClusterBus:
 
     def _save_or_die(self, *, fsync: bool) -> None:
         # The same change is often learnt twice, by command and by gossip; an fsync is what everybody waits for.
-        if essence(self._engine.state) == (self._durable if fsync else self._written):
+        content = essence(self._engine.state)
+        if content == (self._durable if fsync else self._written):
             return
         try:
-            self.save_config(fsync=fsync)
+            self._save(content, fsync=fsync)
         except OSError as error:
             self._fall_silent(error)
 

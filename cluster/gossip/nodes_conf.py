@@ -55,6 +55,8 @@ FLAG_NAMES: Final = (
 )
 NO_FLAGS_NAME: Final = "noflags"
 _SAVED_FLAGS: Final = sum(flag for flag, _ in FLAG_NAMES)
+_flags_texts: Final[dict[NodeFlags, str]] = {}
+"""What was drawn already: a few combinations, drawn again for every node at each save."""
 _FLAG_BY_NAME: Final = {name: flag for flag, name in FLAG_NAMES} | {NO_FLAGS_NAME: NO_FLAGS}
 BLOCK_BYTES: Final = 4096
 """What a disk writes whole: content within one block can be overwritten without ever being half old, half new."""
@@ -67,7 +69,11 @@ _UINT64_MAX: Final = 2**64 - 1
 
 def format_flags(flags: NodeFlags) -> str:
     """``myself,master``; ``noflags`` when none of the named flags is set."""
-    return ",".join([name for flag, name in FLAG_NAMES if flag & flags]) or NO_FLAGS_NAME
+    text = _flags_texts.get(flags)
+    if text is None:
+        text = ",".join([name for flag, name in FLAG_NAMES if flag & flags]) or NO_FLAGS_NAME
+        _flags_texts[flags] = text
+    return text
 
 
 def node_line(state: ClusterState, node: Node) -> str:
@@ -108,7 +114,10 @@ def open_slots(state: ClusterState) -> list[OpenSlot]:
 
 def describe_nodes(state: ClusterState, without: NodeFlags = NO_FLAGS) -> str:
     """CLUSTER NODES: a line for each node that has none of the flags ``without``."""
-    return "".join(f"{node_line(state, node)}\n" for node in state.nodes.values() if not node.flags & without)
+    hidden = without.value
+    return "".join(
+        [f"{node_line(state, node)}\n" for node in state.nodes.values() if not node.flags.value & hidden]
+    )
 
 
 def format_nodes_conf(state: ClusterState) -> str:
