@@ -4,8 +4,6 @@ local sandbox = ...
 
 local as_function, pairs, select = python.as_function, pairs, select
 local host, protect, refuse_unknown, state = sandbox.host, sandbox.protect, sandbox.refuse_unknown, sandbox.state
-local call, try_call = as_function(host.call), as_function(host.try_call)
-local call_many, try_call_many = as_function(host.call_many), as_function(host.try_call_many)
 
 local log = as_function(host.log)
 
@@ -28,31 +26,23 @@ local api = common_api()
 local ARGUMENTS_MAX = 64
 
 -- A status comes as a second value: its table is made faster here than from Python.
-function api.call(...)
-    local value, status
-    if select("#", ...) > ARGUMENTS_MAX then
-        value, status = call_many(select("#", ...), { ... })
-    else
-        value, status = call(...)
+local function caller_of(call, call_many)
+    return function(...)
+        local value, status
+        if select("#", ...) > ARGUMENTS_MAX then
+            value, status = call_many(select("#", ...), { ... })
+        else
+            value, status = call(...)
+        end
+        if status then
+            return { ok = status }
+        end
+        return value
     end
-    if status then
-        return { ok = status }
-    end
-    return value
 end
 
-function api.pcall(...)
-    local value, status
-    if select("#", ...) > ARGUMENTS_MAX then
-        value, status = try_call_many(select("#", ...), { ... })
-    else
-        value, status = try_call(...)
-    end
-    if status then
-        return { ok = status }
-    end
-    return value
-end
+api.call = caller_of(as_function(host.call), as_function(host.call_many))
+api.pcall = caller_of(as_function(host.try_call), as_function(host.try_call_many))
 
 for _, name in pairs({ "acl_check_cmd", "error_reply", "set_repl", "setresp", "sha1hex", "status_reply" }) do
     api[name] = as_function(host[name])
