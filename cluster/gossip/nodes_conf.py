@@ -115,9 +115,7 @@ def open_slots(state: ClusterState) -> list[OpenSlot]:
 def describe_nodes(state: ClusterState, without: NodeFlags = NO_FLAGS) -> str:
     """CLUSTER NODES: a line for each node that has none of the flags ``without``."""
     hidden = without.value
-    return "".join(
-        [f"{node_line(state, node)}\n" for node in state.nodes.values() if not node.flags.value & hidden]
-    )
+    return "".join([f"{node_line(state, node)}\n" for node in state.nodes.values() if not node.flags.value & hidden])
 
 
 def format_nodes_conf(state: ClusterState) -> str:
