@@ -25,11 +25,12 @@ import redis
 from redis.cluster import ClusterNode, RedisCluster
 
 from tests.support.servers import KINDS, Kind, Server, hashslot_cli, redis_cli
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.wire import ReplyError
 
 SLOTS = 16384
 Creation = Literal["commands", "redis-cli", "hashslot-cli", "none"]
+CALM_NODE_TIMEOUT: Final = 30_000  # milliseconds
 NOT_YET: Final = (OSError, AssertionError, ReplyError)
 """What nodes may answer while one waits for them: a replica that takes over its master's data says LOADING."""
 
@@ -170,7 +171,7 @@ class ClusterFixture:
             node.wait_ready()
             self._ids[node.port] = node.call("CLUSTER", "MYID").decode()
 
-    def form(self, timeout: float = 30.0) -> None:
+    def form(self, timeout: float = PATIENCE) -> None:
         """Slots, epochs, MEET, REPLICATE; returns when every node says ok and every replica is in sync."""
         for index, ((first, last), node) in enumerate(
             zip(slot_ranges(self.masters), self.nodes[: self.masters], strict=True)
@@ -207,9 +208,19 @@ class ClusterFixture:
         self.wait_in_sync(timeout)
         return done.stdout
 
+    def calm(self) -> Self:
+        """From now on, after restarts too, nobody is taken for dead because the machine was busy; returns self.
+
+        For tests without a failover, to be called when the cluster is formed: with a long time-out that takes longer.
+        """
+        for node in self.nodes:
+            node.directives["cluster-node-timeout"] = CALM_NODE_TIMEOUT
+            node.call("CONFIG", "SET", "cluster-node-timeout", CALM_NODE_TIMEOUT)
+        return self
+
     # --- waiting ------------------------------------------------------------------------------------------------------
 
-    def wait_all_known(self, timeout: float = 30.0) -> None:
+    def wait_all_known(self, timeout: float = PATIENCE) -> None:
         """Every running node is connected to every running node, past its handshake."""
 
         def full_mesh() -> bool:
@@ -224,7 +235,7 @@ class ClusterFixture:
 
         eventually(full_mesh, timeout, ignore=NOT_YET, message=lambda: f"full mesh\n{self.describe()}")
 
-    def wait_ok(self, timeout: float = 30.0) -> None:
+    def wait_ok(self, timeout: float = PATIENCE) -> None:
         """cluster_state:ok on every running node, and all agree who serves what."""
         eventually(
             lambda: all(node.cluster_info()["cluster_state"] == "ok" for node in self.running),
@@ -234,7 +245,7 @@ class ClusterFixture:
         )
         self.wait_agreement(timeout)
 
-    def wait_agreement(self, timeout: float = 30.0) -> None:
+    def wait_agreement(self, timeout: float = PATIENCE) -> None:
         """All running nodes hold the same slot map with the same config epochs, and know who replicates whom."""
 
         def agree() -> bool:
@@ -244,7 +255,7 @@ class ClusterFixture:
             agree, timeout, ignore=NOT_YET, message=lambda: f"agreement about slots and roles\n{self.describe()}"
         )
 
-    def wait_in_sync(self, timeout: float = 30.0) -> None:
+    def wait_in_sync(self, timeout: float = PATIENCE) -> None:
         """Every running replica has its link up and has acknowledged its master's whole stream."""
 
         def in_sync() -> bool:
@@ -263,7 +274,7 @@ class ClusterFixture:
 
         eventually(in_sync, timeout, ignore=NOT_YET, message=lambda: f"replicas in sync\n{self.describe()}")
 
-    def wait_replicas_listed(self, timeout: float = 30.0) -> None:
+    def wait_replicas_listed(self, timeout: float = PATIENCE) -> None:
         """Every node lists every replica in CLUSTER SLOTS, which it does once it has heard of an offset above 0."""
         for index, master in enumerate(self.nodes[: self.masters]):
             first, _ = slot_ranges(self.masters)[index]
@@ -329,7 +340,7 @@ class ClusterFixture:
     def client(self, **options: Any) -> RedisCluster:
         """redis-py's own cluster client."""
         seeds = [ClusterNode("127.0.0.1", node.port) for node in self.running]  # type: ignore[no-untyped-call]
-        return RedisCluster(startup_nodes=seeds, **{"protocol": 2, "socket_timeout": 5.0, **options})
+        return RedisCluster(startup_nodes=seeds, **{"protocol": 2, "socket_timeout": PATIENCE, **options})
 
     def describe(self) -> str:
         """CLUSTER NODES and CLUSTER INFO of all that answer, for a failure message."""

@@ -37,20 +37,36 @@ class PortLease:
 
 def lease_port() -> PortLease:
     """Reserve a client port whose bus port is free as well."""
+    return lease_neighbours(1)[0]
+
+
+def lease_neighbours(count: int) -> list[PortLease]:
+    """Reserve so many client ports next to one another."""
+    for _ in range(1000):
+        first = _random.randint(FIRST_PORT, LAST_PORT - count + 1)
+        leases: list[PortLease] = []
+        while len(leases) < count and (lease := _try(first + len(leases))) is not None:
+            leases.append(lease)
+        if len(leases) == count:
+            return leases
+        for lease in leases:
+            lease.release()
+    raise RuntimeError(f"no free ports in {FIRST_PORT}..{LAST_PORT}")
+
+
+def _try(port: int) -> PortLease | None:
+    """This very port, unless somebody has it."""
     directory = Path(tempfile.gettempdir()) / f"hashslot-test-ports-{os.getuid()}"
     directory.mkdir(exist_ok=True)
-    for _ in range(1000):
-        port = _random.randint(FIRST_PORT, LAST_PORT)
-        lock_fd = os.open(directory / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock_fd)
-            continue
+    lock_fd = os.open(directory / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_free(port) and _is_free(port + BUS_PORT_OFFSET):
             return PortLease(port, lock_fd)
-        os.close(lock_fd)
-    raise RuntimeError(f"no free port in {FIRST_PORT}..{LAST_PORT}")
+    except BlockingIOError:
+        pass
+    os.close(lock_fd)
+    return None
 
 
 def _is_free(port: int) -> bool:

@@ -14,6 +14,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -74,10 +75,29 @@ def kill(process: subprocess.Popen[bytes]) -> int:
 
 
 def _sweep(process: subprocess.Popen[bytes]) -> int:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    _running.discard(process)
+    """Kill what is left of the group, once, and wait until it is gone: it has ports and files of its leader's.
+
+    Only once: when its last member is gone, the number may be given to another group.
+    """
+    if process in _running:
+        _running.discard(process)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+            while _lives(process.pid):
+                time.sleep(0.001)
     return process.returncode
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of the group is more than an entry in the table."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, its_group = path.read_text().rpartition(")")[2].split()[:3]
+        except OSError:  # Gone in the meantime.
+            continue
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False
 
 
 def leftovers() -> list[subprocess.Popen[bytes]]:

@@ -33,7 +33,7 @@ from redis.retry import Retry
 
 from tests.support import processes
 from tests.support.ports import BUS_PORT_OFFSET, PortLease, lease_port
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.wire import Argument, RawConnection, ReplyError
 
 Directive = str | int | Sequence[str]
@@ -45,7 +45,7 @@ BUILD_VARIABLE = "HASHSLOT_PACKAGE"
 REAL_TOOLS = ("redis-server", "redis-cli", "redis-benchmark")
 REAL_VERSION = "7.0."
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-START_TIMEOUT = 20.0
+START_TIMEOUT = PATIENCE
 PORT_ATTEMPTS = 3
 
 COMMON: Mapping[str, Directive] = {
@@ -158,7 +158,7 @@ class Server:
             time.sleep(0.01)
         raise StartFailure(f"{self} did not answer PING within {timeout} s:\n{self.log_text()}")
 
-    def stop(self, grace: float = 10.0) -> int:
+    def stop(self, grace: float = PATIENCE) -> int:
         """Shut down by SIGTERM and return the exit status; keeps directory and port."""
         status = processes.end(self._process, grace=grace) if self._process else 0
         self._paused = False
@@ -174,7 +174,7 @@ class Server:
         """SIGSTOP: alive for the kernel, dead for everybody else."""
         self.signal(signal.SIGSTOP)
         self._paused = True
-        eventually(lambda: self._state_letter() == "T", 5, message=f"{self} to be stopped")
+        eventually(lambda: self._state_letter() == "T", message=f"{self} to be stopped")
 
     def resume(self) -> None:
         self.signal(signal.SIGCONT)
@@ -250,7 +250,7 @@ class Server:
     def returncode(self) -> int | None:
         return self._process.poll() if self._process else None
 
-    def wait_exit(self, timeout: float = 10.0) -> int:
+    def wait_exit(self, timeout: float = PATIENCE) -> int:
         """Wait for the process to end by itself; returns its exit status."""
         assert self._process is not None
         return self._process.wait(timeout)
@@ -273,7 +273,7 @@ class Server:
 
     # --- talking to it ------------------------------------------------------------------------------------------------
 
-    def raw(self, *, timeout: float = 10.0) -> RawConnection:
+    def raw(self, *, timeout: float = PATIENCE) -> RawConnection:
         """A new connection on which the test decides about every byte."""
         return RawConnection(self.port, timeout=timeout)
 
@@ -286,7 +286,7 @@ class Server:
         """A redis-py client: bytes in and out, RESP2, one connection, no hidden retries."""
         settings: dict[str, Any] = {
             "protocol": 2,
-            "socket_timeout": 10.0,
+            "socket_timeout": PATIENCE,
             "retry": Retry(NoBackoff(), 0),
             "single_connection_client": True,
             **options,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import processes
-from tests.support.ports import BUS_PORT_OFFSET, lease_port
+from tests.support import ports, processes
+from tests.support.ports import BUS_PORT_OFFSET, lease_neighbours, lease_port
 from tests.support.servers import REPOSITORY, RealRedis, StartFailure, eventually, redis_cli
 from tests.support.waiting import Timeout
 from tests.support.wire import ReplyError
@@ -78,17 +79,19 @@ def test_a_server_that_does_not_start_says_why() -> None:
 def test_servers_die_with_the_test_run() -> None:
     """Also when pytest is killed and no finally clause runs."""
     script = (
-        "from tests.support.servers import RealRedis; s = RealRedis(); s.start(); print(s.pid, flush=True); input()"
+        "from tests.support.servers import RealRedis; server = RealRedis().start(); "
+        "print(server.pid, server.directory, flush=True); input()"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY
     )
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    assert is_alive(pid)
+    pid, directory = parent.stdout.readline().decode().split()
+    assert is_alive(int(pid))
     parent.kill()
     parent.communicate()
-    eventually(lambda: not is_alive(pid), 5)
+    eventually(lambda: not is_alive(int(pid)))
+    shutil.rmtree(directory)  # Which nobody was left to do.
 
 
 def test_ending_a_process_ends_its_children(tmp_path: Path) -> None:
@@ -96,7 +99,7 @@ def test_ending_a_process_ends_its_children(tmp_path: Path) -> None:
         shell = processes.spawn(["sh", "-c", "sleep 1000 & echo $!; wait"], cwd=tmp_path, output=output)
     child = int(eventually(lambda: (tmp_path / "out").read_text().strip()))
     processes.end(shell)
-    eventually(lambda: not is_alive(child), 5)
+    assert not is_alive(child)
     assert shell not in processes.leftovers()
 
 
@@ -105,6 +108,15 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
         shell = processes.spawn(["sh", "-c", "trap '' TERM; echo ready; sleep 1000"], cwd=tmp_path, output=output)
     eventually((tmp_path / "out").read_text)
     assert processes.end(shell, grace=0.3) == -signal.SIGKILL
+
+
+def test_neighbours_are_leased_together() -> None:
+    leases = lease_neighbours(9)
+    first = leases[0].port
+    assert [lease.port for lease in leases] == [*range(first, first + 9)]
+    assert all(ports._try(lease.port) is None for lease in leases)
+    for lease in leases:
+        lease.release()
 
 
 def test_a_port_is_leased_once() -> None:

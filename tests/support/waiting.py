@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+PATIENCE: Final = 60.0
+"""How long a test waits for what must come: a machine with a dozen servers may be late, and no test is about that."""
 
 
 class Timeout(AssertionError):
@@ -19,7 +22,7 @@ class Timeout(AssertionError):
 
 def eventually(
     predicate: Callable[[], T],
-    timeout: float = 10.0,
+    timeout: float = PATIENCE,
     *,
     interval: float = 0.02,
     message: str | Callable[[], str] = "",

@@ -13,7 +13,9 @@ from typing import Any, Self
 
 import hiredis
 
-DEFAULT_TIMEOUT = 10.0  # seconds
+from tests.support.waiting import PATIENCE
+
+DEFAULT_TIMEOUT = PATIENCE
 
 Argument = bytes | str | int | float
 _NOTHING = object()

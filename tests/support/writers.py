@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import attrs
 
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.wire import Argument, RawConnection, ReplyError
 
 REDIRECTIONS_MAX = 16
@@ -28,7 +28,7 @@ RETRY_PAUSE = 0.01
 class RedirectingClient:
     """A cluster client as the specification describes it, single-threaded."""
 
-    def __init__(self, ports: Iterable[int], *, timeout: float = 5.0) -> None:
+    def __init__(self, ports: Iterable[int], *, timeout: float = PATIENCE) -> None:
         self.seeds = list(ports)
         self.timeout = timeout
         self.redirections = 0
@@ -113,7 +113,7 @@ class ContinuousWriter:
         keys: Iterable[str],
         slot_of: Callable[[bytes], int],
         *,
-        timeout: float = 5.0,
+        timeout: float = PATIENCE,
         pause: float = 0.0,
     ) -> None:
         self.account = Account()
@@ -135,12 +135,12 @@ class ContinuousWriter:
 
     def stop(self) -> Account:
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(2 * PATIENCE)  # It may be waiting for an answer.
         assert not self._thread.is_alive(), "the writer hangs"
         self._client.close()
         return self.account
 
-    def wait_for_writes(self, count: int, timeout: float = 30.0) -> None:
+    def wait_for_writes(self, count: int, timeout: float = PATIENCE) -> None:
         """Return when `count` more writes have been acknowledged."""
         goal = self.account.writes + count
         eventually(lambda: self.account.writes >= goal, timeout, message=f"{count} more writes")
