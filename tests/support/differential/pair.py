@@ -21,6 +21,7 @@ from tests.support.differential import normalise
 from tests.support.differential.servers import BothServers
 from tests.support.differential.vocabulary import Request
 from tests.support.servers import Server, parse_info
+from tests.support.waiting import PATIENCE
 from tests.support.wire import encode
 
 CONNECTIONS = 3
@@ -30,6 +31,7 @@ _SETTINGS: dict[str, Any] = {
     "save": '""',
     "databases": 16,
     "proto_max_bulk_len": "1mb",
+    "slowlog_log_slower_than": -1,  # What is slow is up to the machine.
 }
 _COUNTERS = ("keyspace_hits", "keyspace_misses", "expired_keys")
 _SHORT_LIFE_MS = 20
@@ -40,7 +42,7 @@ class RawReplies:
     """A connection that returns each reply's bytes, undecoded."""
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=10.0)
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._held = b""
 
