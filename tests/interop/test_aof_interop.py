@@ -73,8 +73,13 @@ def digest(client: redis.Redis) -> bytes:
 
 def rewrite(node: Server, client: redis.Redis) -> None:
     client.bgrewriteaof()
-    eventually(lambda: node.info("persistence")["aof_rewrite_in_progress"] == "0", 20)
+    eventually(lambda: node.info("persistence")["aof_rewrite_in_progress"] == "0")
     assert node.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+
+
+def all_is_written(node: Server) -> None:
+    """With everysec a write may wait for the fsync that is under way, acknowledged or not."""
+    eventually(lambda: node.info("persistence")["aof_buffer_length"] == "0")
 
 
 def check_aof(node: Server) -> str:
@@ -114,6 +119,7 @@ def test_a_folder_is_read_by_the_other(writer: Kind, reader: Kind, preamble: str
             rewrite(second, other)
             other.set("after", "all")
             again = digest(other)
+            all_is_written(second)
             second.kill9()
             second.start()
             with second.client() as third:
@@ -281,12 +287,12 @@ def test_a_replica_logs_what_its_master_sends(master_kind: Kind, replica_kind: K
         server(replica_kind, replicaof=f"127.0.0.1 {master.port}", appendfsync="always") as replica,
     ):
         fill(client, 1)
-        eventually(lambda: replica.info("replication")["master_link_status"] == "up", 20)
-        eventually(lambda: replica.info("persistence")["aof_rewrite_in_progress"] == "0", 20)
+        eventually(lambda: replica.info("replication")["master_link_status"] == "up")
+        eventually(lambda: replica.info("persistence")["aof_rewrite_in_progress"] == "0")
         fill(client, 2)
         expected = digest(client)
         with replica.client() as other:
-            eventually(lambda: digest(other) == expected, 20)
+            eventually(lambda: digest(other) == expected)
         master.stop()
         replica.kill9()
         replica.directives["replicaof"] = []

@@ -105,7 +105,7 @@ def write_until(server: Server, refusal: type[Exception], match: str | None = No
 
 
 def writes_again(server: Server) -> None:
-    eventually(lambda: server.call("SET", "again", "yes"), 20, ignore=(ReplyError,))
+    eventually(lambda: server.call("SET", "again", "yes"), ignore=(ReplyError,))
 
 
 def all_is_written(server: Server) -> None:
@@ -214,10 +214,10 @@ def test_a_replica_waits_for_room(disk: str, server_kind: Kind, new_disk: Callab
         replica.call("SET", "old", "data")
         place.fill(replica)
         replica.call("REPLICAOF", "127.0.0.1", master.port)
-        eventually(lambda: "Write error or short write writing to the DB dump file" in replica.log_text(), 20)
+        eventually(lambda: "Write error or short write writing to the DB dump file" in replica.log_text())
         assert replica.info("replication")["master_link_status"] == "down"
         assert replica.call("GET", "old") == b"data"
         place.free(replica)
-        eventually(lambda: replica.info("replication")["master_link_status"] == "up", 20)
+        eventually(lambda: replica.info("replication")["master_link_status"] == "up")
         assert replica.call("DEBUG", "DIGEST") == master.call("DEBUG", "DIGEST")
         assert not list(place.files(replica).glob("temp-*"))

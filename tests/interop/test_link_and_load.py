@@ -23,11 +23,12 @@ def test_who_asks_after_the_end_of_the_link_is_told_of_it(question: str) -> None
     """The replica finds both, the end and the question, when it comes round."""
     with OurNode() as master, OurNode(replicaof=f"127.0.0.1 {master.port}") as replica:
         for _ in range(8):
-            eventually(lambda: is_up(replica), 20)
+            eventually(lambda: is_up(replica))
             with replica.raw() as client:
                 replica.pause()
                 try:
                     master.call("CLIENT", "KILL", "TYPE", "replica")
+                    eventually(lambda: master.info("replication")["connected_slaves"] == "0")
                     client.send(question)
                 finally:
                     replica.resume()
@@ -45,13 +46,13 @@ def test_the_stream_waits_while_the_replica_loads(master_kind: Kind, how: str) -
     """redis-server's replica refuses what comes during DEBUG RELOAD, and never sees it again."""
     log = {"appendonly": "yes", "aof_use_rdb_preamble": "no"} if how == "LOADAOF" else {}
     with make_server(master_kind) as master, OurNode(replicaof=f"127.0.0.1 {master.port}", **log) as replica:
-        eventually(lambda: is_up(replica), 20)
+        eventually(lambda: is_up(replica))
         with master.raw() as client:
             for number in range(100):
                 client.call("SET", f"key:{number}", "x" * 100)
         eventually(lambda: in_step(master, replica))
-        replica.call("CONFIG", "SET", "key-load-delay", 10_000)
-        with replica.raw(timeout=30) as loader, replica.raw() as reader, master.raw() as writer:
+        replica.call("CONFIG", "SET", "key-load-delay", 300_000)  # Half a minute, unless it is told otherwise.
+        with replica.raw() as loader, replica.raw() as reader, master.raw() as writer:
             loader.send("DEBUG", how)
             eventually(lambda: is_loading(reader))
             writer.call("MULTI")
@@ -61,6 +62,7 @@ def test_the_stream_waits_while_the_replica_loads(master_kind: Kind, how: str) -
             writer.call("EXEC")
             writer.call("DEL", "key:1")
             assert is_loading(reader)
+            reader.call("CONFIG", "SET", "key-load-delay", 0)
             assert loader.reply() == b"OK"
         eventually(lambda: in_step(master, replica))
         assert replica.call("GET", "count") == b"50"
