@@ -202,7 +202,7 @@ def test_a_cluster_with_users() -> None:
             slot = source.call("CLUSTER", "KEYSLOT", key)
             target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", identities[0])
             source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", identities[1])
-            move = ["MIGRATE", "127.0.0.1", second.port, key, 0, 5000]
+            move = ["MIGRATE", "127.0.0.1", second.port, key, 0, 30_000]
             with pytest.raises(ReplyError, match="NOAUTH"):
                 source.call(*move)
             with pytest.raises(ReplyError, match="WRONGPASS"):

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.clusters import ClusterFixture, key_slot, nodes_seen_by
 from tests.support.servers import KINDS, REPOSITORY, Kind, Server, hashslot_cli, parse_info
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 
 pytestmark = pytest.mark.real_redis
 
@@ -41,7 +41,7 @@ def masters(kind: Kind) -> Iterator[ClusterFixture]:
 def shared(kind: Kind) -> Iterator[ClusterFixture]:
     """Three masters, for tests that leave them as they were."""
     with ClusterFixture(masters=3, kind=kind) as running:
-        yield running
+        yield running.calm()
 
 
 def fill(cluster: ClusterFixture, count: int) -> dict[str, str]:
@@ -95,7 +95,7 @@ class RunningCli:
             self.lines.append(line)
 
     def finish(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=200)
         return self.process.returncode, "".join(self.lines) + out, err
 
 
@@ -152,7 +152,7 @@ def test_replicate_refuses_a_master_with_slots(shared: ClusterFixture) -> None:
 
 
 def test_rebalance_fills_a_new_master_and_empties_it_again(masters: ClusterFixture, kind: Kind) -> None:
-    written = fill(masters, 300)
+    written = fill(masters.calm(), 300)
     first = masters.nodes[0]
     with KINDS[kind](cluster=True) as node:
         assert hashslot_cli("add-node", node.address, first.address).returncode == 0
@@ -251,7 +251,7 @@ def test_a_cluster_by_name_or_by_ipv6(kind: Kind, host: str) -> None:
 
 
 def test_ctrl_c_stops_a_reshard_between_two_slots(masters: ClusterFixture) -> None:
-    written = fill(masters, 200)
+    written = fill(masters.calm(), 200)
     with RunningCli(*reshard_of(masters, 3000)) as cli:
         cli.wait_for_lines("Moving slot ", 20)
         cli.process.send_signal(signal.SIGINT)
@@ -269,12 +269,12 @@ def test_ctrl_c_stops_a_reshard_between_two_slots(masters: ClusterFixture) -> No
 
 def test_a_tool_killed_in_the_middle_is_followed_by_fix(masters: ClusterFixture) -> None:
     """One slot with many keys, so that the kill comes while its keys move."""
-    first, second = masters.nodes[:2]
+    first, second = masters.calm().nodes[:2]
     keys = [f"{{06S}}{number}" for number in range(20_000)]
     with masters.client() as client:
         client.mset({key: key for key in keys})
     with RunningCli(*reshard_of(masters, 1), "--pipeline", "1") as cli:
-        eventually(lambda: 100 < second.call("CLUSTER", "COUNTKEYSINSLOT", 0) < 10_000, interval=0.001)
+        eventually(lambda: second.call("CLUSTER", "COUNTKEYSINSLOT", 0) > 100, interval=0.001)
         cli.process.kill()
         cli.process.wait()
 
@@ -303,7 +303,7 @@ def test_a_node_that_dies_during_a_reshard(masters: ClusterFixture, victim: int)
 
     dying.start()
     masters.wait_all_known()
-    eventually(lambda: hashslot_cli("fix", masters.nodes[2].address).returncode == 0, 30, interval=0.5)
+    eventually(lambda: hashslot_cli("fix", masters.nodes[2].address).returncode == 0, interval=0.5)
     masters.wait_agreement()
     assert_no_open_slots(masters)
 
@@ -320,13 +320,14 @@ def test_a_failover_elsewhere_does_not_stop_a_reshard(kind: Kind) -> None:
 
         assert status == 0, out[-1000:] + err
         assert f"Going on without {dying.address}" in err
-        eventually(lambda: cluster.master_of(16383) is not dying, 15, message="its replica to take over")
+        eventually(lambda: cluster.master_of(16383) is not dying, message="its replica to take over")
         cluster.wait_ok()
         assert_no_open_slots(cluster)
         assert read_back(cluster, list(written)) == written
 
 
 def test_a_silent_node_is_named_within_seconds(masters: ClusterFixture) -> None:
+    masters.calm()  # It is silent, and not yet known to be.
     masters.nodes[1].pause()
     started = time.monotonic()
     done = hashslot_cli("check", masters.nodes[0].address)
@@ -351,11 +352,12 @@ def test_ctrl_c_at_a_question(masters: ClusterFixture) -> None:
 
 
 def test_a_reader_that_goes_away_does_not_stop_a_reshard(masters: ClusterFixture) -> None:
+    masters.calm()
     with RunningCli(*reshard_of(masters, 100)) as cli:
         cli.wait_for_lines("Moving slot ", 5)
         assert cli.process.stdout is not None
         cli.process.stdout.close()
-        assert cli.process.wait(30) == 0
+        assert cli.process.wait(PATIENCE) == 0
         assert cli.process.stderr is not None
         assert cli.process.stderr.read() == ""
         cli.process.stdout = None
@@ -424,7 +426,7 @@ def test_creating_on_a_terminal_ends_with_what_to_try_next(kind: Kind) -> None:
                     text += piece
             except OSError:
                 pass  # The other end is closed: that is all.
-            assert process.wait(30) == 0
+            assert process.wait(PATIENCE) == 0
 
         shown = text.decode().replace("\r\n", "\n")
         assert "Joining  [" in shown

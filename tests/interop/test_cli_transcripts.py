@@ -14,7 +14,7 @@ import pytest
 
 from tests.admin.cluster_model import ModelCluster
 from tests.support.clusters import ClusterFixture
-from tests.support.ports import lease_port
+from tests.support.ports import lease_neighbours
 from tests.support.servers import Kind, OurNode, RealRedis, hashslot_cli, redis_cli
 
 pytestmark = pytest.mark.real_redis
@@ -50,9 +50,11 @@ def given_model(hosts: Sequence[int], port: int) -> ModelCluster:
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    lease = lease_port()
-    yield lease.port
-    lease.release()
+    """The first of as many ports as any host here has nodes."""
+    leases = lease_neighbours(9)
+    yield leases[0].port
+    for lease in leases:
+        lease.release()
 
 
 def plans(hosts: Sequence[int], port: int, replicas: int) -> tuple[str, str]:
@@ -163,9 +165,11 @@ def test_refused_nodes_in_the_same_words(trouble: str, port: int) -> None:
 @pytest.fixture(scope="module")
 def cluster(kind: Kind) -> Iterator[ClusterFixture]:
     with ClusterFixture(masters=3, replicas=1, kind=kind) as running:
-        for number in range(50):
-            with running.client() as client:
+        running.calm()
+        with running.client() as client:
+            for number in range(50):
                 client.set(f"key:{number}", number)
+        running.wait_in_sync()
         yield running
 
 

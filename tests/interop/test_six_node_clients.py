@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real_redis  # redis-cli comes with it.
 def cluster(kind: Kind) -> Iterator[ClusterFixture]:
     with ClusterFixture(masters=3, replicas=1, kind=kind) as running:
         running.wait_replicas_listed()
-        yield running
+        yield running.calm()
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def test_an_interactive_session_says_where_it_goes(cluster: ClusterFixture) -> N
         env={**os.environ, "TERM": "dumb"},  # No line editing, which would ask the terminal where its cursor is.
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]|\r", "", done.stdout)
@@ -153,7 +153,7 @@ def test_a_dead_seed_does_not_matter(cluster: ClusterFixture) -> None:
 def test_expiry_through_a_cluster_client(cluster: ClusterFixture) -> None:
     with cluster.client() as client:
         client.set("short", "value", px=80)
-        eventually(lambda: client.get("short") is None, 5)
+        eventually(lambda: client.get("short") is None)
         assert client.ttl("short") == -2
 
 

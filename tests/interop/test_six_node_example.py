@@ -46,7 +46,7 @@ class Example:
             capture_output=True,
             text=True,
             env=environment,
-            timeout=90,
+            timeout=200,
             check=False,
         )
 

@@ -9,13 +9,13 @@ import pytest
 
 from tests.support.clusters import SLOTS, ClusterFixture, key_slot, nodes_seen_by, slot_ranges
 from tests.support.servers import Kind, Server
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.wire import ReplyError
 from tests.support.writers import ContinuousWriter
 
 pytestmark = pytest.mark.real_redis
 
-FAILOVER = 20.0
+FAILOVER = PATIENCE
 
 
 def key_in(first: int, last: int) -> str:
@@ -26,7 +26,7 @@ def key_in(first: int, last: int) -> str:
 def trio_of_nodes() -> Iterator[ClusterFixture]:
     """One real node and two of ours, met through the real one."""
     with ClusterFixture(masters=3, kind=["real", "ours", "ours"]) as cluster:
-        yield cluster
+        yield cluster.calm()
 
 
 def test_all_three_see_each_other_connected(trio_of_nodes: ClusterFixture) -> None:
@@ -72,8 +72,8 @@ def test_a_slot_migrates(trio_of_nodes: ClusterFixture, source: int, target: int
     new.call("CLUSTER", "SETSLOT", slot, "IMPORTING", trio_of_nodes.node_id(old))
     old.call("CLUSTER", "SETSLOT", slot, "MIGRATING", trio_of_nodes.node_id(new))
     for key in keys[:10]:
-        assert old.call("MIGRATE", "127.0.0.1", new.port, key, 0, 5000) == b"OK"
-    assert old.call("MIGRATE", "127.0.0.1", new.port, "", 0, 5000, "KEYS", *keys[10:15]) == b"OK"
+        assert old.call("MIGRATE", "127.0.0.1", new.port, key, 0, 30_000) == b"OK"
+    assert old.call("MIGRATE", "127.0.0.1", new.port, "", 0, 30_000, "KEYS", *keys[10:15]) == b"OK"
     assert old.call("GET", keys[19]) == f"value of {keys[19]}".encode()
     with pytest.raises(ReplyError, match=f"^ASK {slot} 127.0.0.1:{new.port}$"):
         old.call("GET", keys[0])
@@ -84,7 +84,7 @@ def test_a_slot_migrates(trio_of_nodes: ClusterFixture, source: int, target: int
         assert connection.call("GET", keys[0]) == f"value of {keys[0]}".encode()
         assert connection.call("ASKING") == b"OK"
         assert isinstance(connection.ask("MGET", keys[0], keys[19]), ReplyError)  # TRYAGAIN
-    assert old.call("MIGRATE", "127.0.0.1", new.port, "", 0, 5000, "KEYS", *keys[15:]) == b"OK"
+    assert old.call("MIGRATE", "127.0.0.1", new.port, "", 0, 30_000, "KEYS", *keys[15:]) == b"OK"
     for node in (new, old):
         node.call("CLUSTER", "SETSLOT", slot, "NODE", trio_of_nodes.node_id(new))
     trio_of_nodes.wait_agreement()

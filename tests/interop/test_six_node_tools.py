@@ -20,7 +20,7 @@ CLIS: list[Creation] = ["redis-cli", "hashslot-cli"]
 @pytest.fixture(scope="module")
 def cluster(kind: Kind) -> Iterator[ClusterFixture]:
     with ClusterFixture(masters=3, replicas=1, kind=kind) as running:
-        yield running
+        yield running.calm()
 
 
 @pytest.mark.parametrize("cli", CLIS)
@@ -115,9 +115,9 @@ def test_reshard_1000_slots_under_a_writer(cluster: ClusterFixture, cli: Creatio
         arguments = ["--from", source_id, "--to", target_id, "--slots", "1000", "--yes"]
         if cli == "redis-cli":
             options = [argument.replace("--", "--cluster-", 1) for argument in arguments]
-            done = redis_cli(1, "--cluster", "reshard", cluster.nodes[5].address, *options, timeout=100)
+            done = redis_cli(1, "--cluster", "reshard", cluster.nodes[5].address, *options, timeout=200)
         else:
-            done = hashslot_cli("reshard", cluster.nodes[5].address, *arguments, timeout=100)
+            done = hashslot_cli("reshard", cluster.nodes[5].address, *arguments, timeout=200)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr
         writer.wait_for_writes(2 * len(keys))
         account = writer.stop()
