@@ -227,6 +227,8 @@ def answers(server: Server, commands: list[str], words: dict[str, bytes], protoc
             node_id = connection.call("CLUSTER", "MYID")
             known = {"{me}": node_id, "{stranger}": STRANGER.encode(), '""': b"", **words}
             reply = connection.ask(*[known.get(word, word) for word in command.split()])
+            if command.startswith("TTL ") and isinstance(reply, int) and 40 < reply <= 100:
+                reply = "<100, less what has passed>"
             after = connection.call("CLUSTER", "MYID").decode()
             found.append((command, anonymous(anonymous(reply, server, node_id.decode()), server, after)))
     return found
@@ -252,7 +254,7 @@ def test_migrate_dump_and_restore_answer_as_redis(pair: tuple[RealRedis, OurNode
     for server in pair:
         server.call("CLUSTER", "RESET", "HARD")
         server.call("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        eventually(lambda server=server: server.cluster_info()["cluster_state"] == "ok", 10)
+        eventually(lambda server=server: server.cluster_info()["cluster_state"] == "ok")
         server.call("FLUSHALL")
     theirs.call("SET", "sample", "some value or other")
     dump = theirs.call("DUMP", "sample")
@@ -281,8 +283,8 @@ def test_cluster_info_has_the_same_fields(pair: tuple[RealRedis, OurNode]) -> No
         def fields(server: Server) -> list[str]:
             return re.findall(r"^[^:]+", server.call("CLUSTER", "INFO").decode(), re.M)
 
-        eventually(lambda: "cluster_stats_messages_meet_sent" in fields(ours), 10)
-        eventually(lambda: fields(ours) == fields(theirs), 10)
+        eventually(lambda: "cluster_stats_messages_meet_sent" in fields(ours))
+        eventually(lambda: fields(ours) == fields(theirs))
     for server in pair:
         server.call("CLUSTER", "RESET", "HARD")
 

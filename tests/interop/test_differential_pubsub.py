@@ -19,6 +19,7 @@ from tests.support.differential.pair import RawReplies, _reply_end
 from tests.support.differential.servers import BothServers
 from tests.support.differential.vocabulary import Request, Requests, many, request, with_options, words
 from tests.support.servers import Server
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.real_redis
 
@@ -68,7 +69,7 @@ class _Connection(RawReplies):
         except BlockingIOError:
             pass
         finally:
-            self._socket.settimeout(10.0)
+            self._socket.settimeout(PATIENCE)
         messages = []
         while (end := _reply_end(self._held, 0)) is not None and self._held:
             messages.append(self._held[:end])

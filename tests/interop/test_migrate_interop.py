@@ -34,8 +34,8 @@ def pair(request: pytest.FixtureRequest, alone: tuple[RealRedis, OurNode]) -> tu
     return (ours, theirs) if request.param.startswith("ours") else (theirs, ours)
 
 
-def migrate(source: Server, port: int, key: str, *rest: object, database: int = 0, timeout_ms: int = 5000) -> object:
-    with source.raw(timeout=30) as connection:
+def migrate(source: Server, port: int, key: str, *rest: object, database: int = 0, timeout_ms: int = 30_000) -> object:
+    with source.raw() as connection:
         return connection.ask("MIGRATE", "127.0.0.1", port, key, database, timeout_ms, *map(str, rest))
 
 
@@ -133,7 +133,7 @@ class TestOpenSlots:
             target.call("CLUSTER", "SET-CONFIG-EPOCH", 2)
             source.call("CLUSTER", "MEET", "127.0.0.1", target.port)
             for node in (source, target):
-                eventually(lambda node=node: node.cluster_info()["cluster_state"] == "ok", 15)
+                eventually(lambda node=node: node.cluster_info()["cluster_state"] == "ok")
             yield source, target
 
     def test_the_whole_move(self, nodes: tuple[Server, Server]) -> None:
@@ -245,7 +245,7 @@ class TestMisbehavingTargets:
             began = time.monotonic()
             answer = migrate(source, port, "a", timeout_ms=300)
             assert str(answer) == "IOERR error or timeout reading to target instance"
-            assert 0.25 < time.monotonic() - began < 3
+            assert 0.25 < time.monotonic() - began < 20  # Not the time-out of anything else.
         assert source.call("EXISTS", "a") == 1
 
     def test_hanging_up_twice_is_an_error(self, source: Server) -> None:
@@ -276,18 +276,18 @@ class TestMisbehavingTargets:
 def test_a_replica_hears_of_exactly_the_keys_that_left(source_class: type[Server]) -> None:
     with source_class() as source, RealRedis() as replica:
         replica.call("REPLICAOF", "127.0.0.1", source.port)
-        eventually(lambda: replica.info("replication")["master_link_status"] == "up", 15)
+        eventually(lambda: replica.info("replication")["master_link_status"] == "up")
         source.call("MSET", "a", "1", "b", "2", "c", "3")
-        eventually(lambda: replica.call("DBSIZE") == 3, 10)
+        eventually(lambda: replica.call("DBSIZE") == 3)
         with fake_target(acknowledge_one) as port:
             migrate(source, port, "", "KEYS", "a", "b", timeout_ms=500)
         with RealRedis() as target:
             assert migrate(source, target.port, "", "COPY", "KEYS", "b", "c") == b"OK"
-        eventually(lambda: sorted(replica.call("KEYS", "*")) == [b"b", b"c"], 10)
+        eventually(lambda: sorted(replica.call("KEYS", "*")) == [b"b", b"c"])
         payload = source.call("DUMP", "b")
         source.call("RESTORE", "r", 60_000, payload)
         source.call("RESTORE", "b", 1, payload, "REPLACE", "ABSTTL")
-        eventually(lambda: sorted(replica.call("KEYS", "*")) == [b"c", b"r"], 10)
+        eventually(lambda: sorted(replica.call("KEYS", "*")) == [b"c", b"r"])
         assert replica.call("PEXPIRETIME", "r") == source.call("PEXPIRETIME", "r")
         with pytest.raises(ReplyError, match="READONLY"):
             replica.call("RESTORE", "x", 0, payload)

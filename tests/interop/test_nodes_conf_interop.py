@@ -7,6 +7,7 @@ import pytest
 from cluster.errors import ConfigError
 from cluster.gossip.nodes_conf import CORRUPTED, NodesConfFile, describe_nodes, format_nodes_conf, parse
 from cluster.gossip.state import Node, NodeFlags, new_state
+from tests.support.clusters import nodes_seen_by
 from tests.support.servers import OurNode, RealRedis, Server, StartFailure
 from tests.support.waiting import eventually
 
@@ -21,7 +22,7 @@ def times_removed(text: str) -> list[list[str]]:
 
 
 def test_redis_starts_on_a_file_of_ours() -> None:
-    with RealRedis(cluster=True) as server:
+    with RealRedis(cluster=True, cluster_node_timeout=60_000) as server:  # Nobody answers it, which it shall not mind.
         server.stop()
         state = new_state(ME, 1)
         state.myself.ip, state.myself.port, state.myself.cport = "127.0.0.1", server.port, server.bus_port
@@ -54,13 +55,15 @@ def test_redis_starts_on_a_file_of_ours() -> None:
 
 def test_we_read_what_redis_saved() -> None:
     with (
-        RealRedis(cluster=True) as first,
-        RealRedis(cluster=True, cluster_announce_hostname="second.example") as second,
+        RealRedis(cluster=True, cluster_node_timeout=60_000) as first,
+        RealRedis(cluster=True, cluster_node_timeout=60_000, cluster_announce_hostname="second.example") as second,
     ):
         first.call("CLUSTER", "MEET", "127.0.0.1", second.port)
         second_id = second.call("CLUSTER", "MYID").decode()
-        eventually(lambda: f"{second_id} 127.0.0.1:" in first.call("CLUSTER", "NODES").decode(), 10)
-        eventually(lambda: "second.example" in first.call("CLUSTER", "NODES").decode(), 10)
+        eventually(lambda: f"{second_id} 127.0.0.1:" in first.call("CLUSTER", "NODES").decode())
+        eventually(lambda: "second.example" in first.call("CLUSTER", "NODES").decode())
+        # Both begin with epoch 0, and one of them takes another: once the first knows of it, nothing changes any more.
+        eventually(lambda: len({view.config_epoch for view in nodes_seen_by(first).values()}) == 2)
         first.call("CLUSTER", "ADDSLOTSRANGE", 0, 8000, 9000, 9000)
         first.call("CLUSTER", "SETSLOT", 5, "MIGRATING", second_id)
         first.call("CLUSTER", "SETSLOT", 16000, "IMPORTING", second_id)

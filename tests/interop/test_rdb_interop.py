@@ -145,7 +145,7 @@ def test_a_real_server_loads_what_we_write(options: SnapshotOptions) -> None:
 def test_a_snapshot_from_a_child_is_as_good(tmp_path: Path) -> None:
     saver = Saver(given_strings(), Settings(dir=str(tmp_path)), print, print, lambda: 0, Place)
     assert saver.start_background_save()
-    _child, ended = eventually(saver.poll, 10)  # type: ignore[misc]
+    _child, ended = eventually(saver.poll)  # type: ignore[misc]
     assert ended.success
     assert "repl-offset = '815'" in check_rdb(tmp_path / "dump.rdb")
 

@@ -217,8 +217,9 @@ DEBUG SET-SKIP-CHECKSUM-VALIDATION 0
 @pytest.fixture(scope="module")
 def pair() -> Iterator[tuple[OurNode, RealRedis]]:
     with (
-        OurNode(enable_module_command="yes") as ours,
-        RealRedis(enable_module_command="yes", maxmemory_policy="noeviction") as real,
+        # What is slow is up to the machine: the log of it is on where a test is about it.
+        OurNode(enable_module_command="yes", slowlog_log_slower_than=-1) as ours,
+        RealRedis(enable_module_command="yes", slowlog_log_slower_than=-1) as real,
     ):
         for server in (ours, real):
             server.call("MSET", "text", "Hello, cluster", "other", "Hollow clutter", "number", 77)
@@ -337,8 +338,8 @@ def test_order_of_info_sections(pair: tuple[OurNode, RealRedis], words: list[str
 
 
 def wait_for_sync(master: Server, replica: Server) -> None:
-    eventually(lambda: replica.info("replication")["master_link_status"] == "up", 20)
-    eventually(lambda: master.info("replication")["connected_slaves"] == "1", 20)
+    eventually(lambda: replica.info("replication")["master_link_status"] == "up")
+    eventually(lambda: master.info("replication")["connected_slaves"] == "1")
 
 
 def test_info_of_a_replica_and_its_master() -> None:
@@ -381,7 +382,7 @@ def test_slow_log_entries_look_alike(pair: tuple[OurNode, RealRedis]) -> None:
             assert all(entry[4].startswith(b"127.0.0.1:") and entry[5] == b"sleeper" for entry in entries)
             assert [entry[0] - entries[-1][0] for entry in entries] == [3, 2, 1, 0]
             shown.append([entry[3] for entry in entries])
-            client.call("CONFIG", "SET", "slowlog-max-len", 128, "slowlog-log-slower-than", 10_000)
+            client.call("CONFIG", "SET", "slowlog-max-len", 128)
             client.call("SLOWLOG", "RESET")
     assert shown[0] == shown[1]
 
@@ -389,13 +390,13 @@ def test_slow_log_entries_look_alike(pair: tuple[OurNode, RealRedis]) -> None:
 def test_latency_events_look_alike(pair: tuple[OurNode, RealRedis]) -> None:
     for server in pair:
         with server.raw() as client:
-            client.call("CONFIG", "SET", "latency-monitor-threshold", 50)
+            client.call("CONFIG", "SET", "latency-monitor-threshold", 1500)  # More than the machine may take.
             client.call("LATENCY", "RESET")
-            client.call("DEBUG", "SLEEP", 0.1)
+            client.call("DEBUG", "SLEEP", 1.6)
             [[event, second, ms, worst]] = client.call("LATENCY", "LATEST")
             assert event == b"command"
             assert abs(second - time.time()) < 60
-            assert 100 <= ms <= worst < 1000
+            assert 1600 <= ms <= worst < 10_000
             assert client.call("LATENCY", "HISTORY", "command") == [[second, ms]]
             graph = client.call("LATENCY", "GRAPH", "command").decode()
             assert re.fullmatch(
