@@ -22,7 +22,7 @@ def test_replicaof_again_and_again(diskless_load: str, seed: int) -> None:
     with OurNode() as first, OurNode() as second, OurNode(repl_diskless_load=diskless_load) as node:
         first.call("DEBUG", "POPULATE", 2000, "first")
         second.call("DEBUG", "POPULATE", 1000, "second")
-        with node.raw(timeout=20) as connection:
+        with node.raw() as connection:
             for _ in range(CHANGES):
                 # Any of these may be answered by -LOADING; what counts is that it is answered.
                 connection.ask("REPLICAOF", "127.0.0.1", choose.choice((first, second)).port)
@@ -30,8 +30,8 @@ def test_replicaof_again_and_again(diskless_load: str, seed: int) -> None:
                 if choose.random() < 0.7:
                     connection.ask("REPLICAOF", "NO", "ONE")
                     connection.ask("SET", "own", "write")
-            eventually(lambda: connection.ask("REPLICAOF", "127.0.0.1", first.port) == b"OK", 60)
-            eventually(lambda: node.info("replication")["master_link_status"] == "up", 60)
-            eventually(lambda: node.call("DBSIZE") == 2000, 60)
+            eventually(lambda: connection.ask("REPLICAOF", "127.0.0.1", first.port) == b"OK")
+            eventually(lambda: node.info("replication")["master_link_status"] == "up")
+            eventually(lambda: node.call("DBSIZE") == 2000)
             assert connection.call("DEBUG", "DIGEST") == first.call("DEBUG", "DIGEST")
         assert "Traceback" not in node.log_text()

@@ -12,11 +12,12 @@ import pytest
 
 from tests.support.clusters import SLOTS, ClusterFixture, key_slot, nodes_seen_by
 from tests.support.servers import Kind, Server
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE, eventually
 from tests.support.wire import ReplyError
 from tests.support.writers import ContinuousWriter
 
-FAILOVER = 20.0  # Generous: the machine may be busy with other tests.
+FAILOVER = PATIENCE
+LONGEST_GAP = 20.0  # Generous: the machine may be busy with other tests.
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_kill_9_of_a_master(cluster: ClusterFixture) -> None:
     # The replica won an election: a new epoch, all of the slots, and both sets of data.
     assert int(replica.cluster_info()["cluster_current_epoch"]) > epoch
     assert cluster.view_of(replica, on=replica).slots == slots
-    assert account.longest_gap < FAILOVER
+    assert account.longest_gap < LONGEST_GAP
     assert [replica.call("GET", key) for key in keys[100:]] == [b"before"] * 100
     for key, value in account.acknowledged.items():
         assert replica.call("GET", key) == value.encode()
@@ -112,7 +113,8 @@ def test_kill_9_of_a_master(cluster: ClusterFixture) -> None:
     assert master.call("DBSIZE") == replica.call("DBSIZE") == 199
     with pytest.raises(ReplyError, match=r"^MOVED "):
         master.call("SET", keys[0], "nobody asked you")
-    assert not any(view.failed for view in nodes_seen_by(cluster.nodes[1]).values())
+    # Its own ping tells them whom it replicates; that it is back they believe when it answers theirs.
+    eventually(lambda: not any(view.failed for view in nodes_seen_by(cluster.nodes[1]).values()), FAILOVER)
 
 
 def test_sigstop_of_a_master(cluster: ClusterFixture) -> None:
@@ -124,7 +126,7 @@ def test_sigstop_of_a_master(cluster: ClusterFixture) -> None:
     master.call("SET", contested, "before")
     cluster.wait_in_sync()
 
-    with master.raw(timeout=30) as connection:
+    with master.raw() as connection:
         connection.call("PING")
         master.pause()
         # These wait in the frozen node's socket buffer: the first thing it does when it wakes is to read them.
@@ -181,7 +183,7 @@ def test_a_replica_that_dies_and_returns_resynchronises(cluster: ClusterFixture)
 
 def test_manual_failover_loses_nothing(cluster: ClusterFixture) -> None:
     """CLUSTER FAILOVER under a writer: roles swap, no acknowledged write is lost."""
-    master, replica = cluster.nodes[0], cluster.nodes[3]
+    master, replica = cluster.calm().nodes[0], cluster.nodes[3]
     keys = keys_in(cluster.view_of(master, on=master).slots, 100)
     with ContinuousWriter([node.port for node in cluster.nodes], keys, key_slot) as writer:
         writer.wait_for_writes(200)
@@ -211,6 +213,7 @@ def test_restart_of_all_six_at_once(kind: Kind, how: str) -> None:
         roles_before = roles(cluster)
         epochs_before = {node.cluster_info()["cluster_current_epoch"] for node in cluster.nodes}
         assert len(epochs_before) == 1
+        cluster.calm()  # Whoever starts later than its replica is not to lose its slots for it.
 
         if how == "SIGTERM":
             assert cluster.each(lambda node: node.stop()) == [0] * 6
