@@ -19,7 +19,7 @@ from cluster.keyspace.sorted_sets import SortedSetValue
 from cluster.keyspace.streams import StreamValue
 from cluster.persistence.packing import encode_packed, list_of, register_packing
 from cluster.persistence.rdb_layouts import hash_layout, intset_array_layout, list_layout, set_layout, zset_layout
-from cluster.persistence.rdb_values import ValueKind, register_factory
+from cluster.persistence.rdb_values import ValueKind, register_compact_hash_limit, register_factory
 from cluster.persistence.rdb_writer import register_encoder
 from cluster.persistence.stream_layout import stream_layout
 from cluster.settings import Settings
@@ -61,6 +61,7 @@ def _encode_list(value: ListValue, compress_up_to: int, settings: Settings) -> t
 def register_collections(settings: Settings) -> None:
     """Let collections be saved and loaded, in the encodings that the live ``settings`` ask for."""
     register_encoder(HashValue, _encode_hash)
+    register_compact_hash_limit(lambda: settings.hash_max_listpack_entries)
     register_factory(ValueKind.HASH, lambda fields: HashValue.of(fields, settings))
     register_encoder(SetValue, _encode_set)
     register_factory(ValueKind.SET, lambda members: _set_of(members, settings))

@@ -26,7 +26,7 @@ from cluster.persistence.rdb_values import DECODERS, FACTORIES, MANY, PACKED_NOD
 from cluster.persistence.rdb_writer import encode_value, string_pieces
 from cluster.settings import Settings
 
-MOST_BYTES: Final = 2048
+MOST_BYTES: Final = 8192
 MOST_ELEMENTS: Final = MANY
 _COMPRESSED: Final = int(0xC0 | StringEncoding.LZF)
 _ONE_NODE: Final = bytes((1, PACKED_NODE))

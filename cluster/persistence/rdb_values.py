@@ -20,6 +20,7 @@ import enum
 import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any, Final, TypeVar
 
 from cluster.errors import DeepDamage, RdbError
@@ -51,12 +52,14 @@ class EmptyValue(Exception):
 PACKED_NODE: Final = 2
 PLAIN_NODE: Final = 1
 
-_Unpack = Callable[[bytes], list[bytes]]
 _Portions = Callable[[bytes], Iterator[list[bytes]]]
 _LIST_PORTION: Final = 256
-MANY: Final = 256
+MANY: Final = 512
 """Beyond so many elements a table is made straight from the file, whatever becomes of it."""
 _SHORT_BYTES: Final = 2048
+_MEMBER_BYTES: Final = 3
+_PAIR_BYTES: Final = 5
+"""What a member, or one with a value, needs in a listpack of many different ones. They may be more: see the table."""
 _PACKED: Final = bytes((PACKED_NODE,))
 _STRING: Final = int(RdbType.STRING)
 
@@ -85,11 +88,19 @@ def _read_list(cursor: Cursor) -> ListValue:
     return elements
 
 
-def _unpacked(cursor: Cursor, unpack: _Unpack, complaint: str) -> list[bytes]:
-    """The entries of a structure that is stored as one string."""
-    blob = cursor.string()
+def _unpacked(cursor: Cursor, blob: bytes, portions: _Portions, complaint: str) -> tuple[list[bytes], Iterator[bytes]]:
+    """The entries of a structure that is stored as one string: all, or none and an iterator over many."""
+    entries = _entries(cursor, portions(blob), complaint)
+    few = list(islice(entries, 2 * MANY + 1))
+    if len(few) <= 2 * MANY:
+        return few, iter(())
+    return [], chain(few, entries)
+
+
+def _entries(cursor: Cursor, portions: Iterator[list[bytes]], complaint: str) -> Iterator[bytes]:
     try:
-        return unpack(blob)
+        for portion in portions:
+            yield from portion
     except RdbError as damage:
         raise cursor.error(complaint) from damage
 
@@ -203,11 +214,18 @@ def _read_set_intset(cursor: Cursor) -> array[int]:
         raise cursor.error("Intset integrity check failed.") from damage
 
 
-def _read_set_listpack(cursor: Cursor) -> list[bytes]:
-    members = _unpacked(cursor, listpack.decode, "Set listpack integrity check failed.")
-    if not members:
+def _read_set_listpack(cursor: Cursor) -> list[bytes] | ScanTable[None]:
+    blob = cursor.string()
+    members, many = _unpacked(cursor, blob, listpack.portions, "Set listpack integrity check failed.")
+    if members:
+        return _distinct(members, cursor)
+    counted = _Counted((member, None) for member in many)
+    table = ScanTable.packed(counted, len(blob) // _MEMBER_BYTES)
+    if len(table) != counted.count:
+        raise cursor.error("Duplicate set members detected")
+    if not counted.count:
         raise EmptyValue
-    return _distinct(members, cursor)
+    return table
 
 
 # Hashes -------------------------------------------------------------------------------------------------------
@@ -215,7 +233,7 @@ def _read_set_listpack(cursor: Cursor) -> list[bytes]:
 
 def _read_hash(cursor: Cursor) -> dict[bytes, bytes] | ScanTable[bytes]:
     count = _count(cursor)
-    if count > MANY:
+    if count > max(MANY, compact_hash_limit()):
         pairs = ((cursor.string(), cursor.string()) for _ in range(count))
         return _table(pairs, count, cursor, "Duplicate hash fields detected")
     fields: dict[bytes, bytes] = {}
@@ -227,34 +245,63 @@ def _read_hash(cursor: Cursor) -> dict[bytes, bytes] | ScanTable[bytes]:
     return fields
 
 
-def _pairs(cursor: Cursor, unpack: _Unpack, complaint: str) -> dict[bytes, bytes]:
+def _pairs(cursor: Cursor, portions: _Portions, complaint: str) -> dict[bytes, bytes] | ScanTable[bytes]:
     """A structure that holds names and values in turn; the names are distinct."""
-    pairs: dict[bytes, bytes] = {}
-
-    def distinct(blob: bytes) -> list[bytes]:
-        entries = unpack(blob)
-        pairs.update(zip(entries[::2], entries[1::2], strict=False))
-        if len(pairs) * 2 != len(entries):
-            # In Redis's words; the older layouts are always looked through, because they are converted.
-            reason = "listpack with dup elements" if len(entries) % 2 == 0 else "listpack with an element too few"
-            raise DeepDamage(reason, blob) if unpack is listpack.decode else RdbError("names are not distinct")
-        return entries
-
-    if not _unpacked(cursor, distinct, complaint):
+    blob = cursor.string()
+    entries, many = _unpacked(cursor, blob, portions, complaint)
+    if not entries and compact_hash_limit() > MANY:  # It may become a compact hash, which keeps their order.
+        entries = list(many)
+    pairs: dict[bytes, bytes] | ScanTable[bytes]
+    if entries:
+        pairs, count = dict(zip(entries[::2], entries[1::2], strict=False)), len(entries)
+    else:
+        counted = _Counted(_couples(many))
+        pairs = ScanTable.packed(counted, len(blob) // _PAIR_BYTES)
+        count = 2 * counted.count
+    if not count:
         raise EmptyValue
+    if len(pairs) * 2 != count:
+        # In Redis's words; the older layouts are always looked through, because they are converted.
+        reason = "listpack with dup elements" if count % 2 == 0 else "listpack with an element too few"
+        deep = DeepDamage(reason, blob) if portions is listpack.portions else RdbError("names are not distinct")
+        raise cursor.error(complaint) from deep
     return pairs
 
 
-def _read_hash_zipmap(cursor: Cursor) -> dict[bytes, bytes]:
-    return _pairs(cursor, zipmap.decode, "Zipmap integrity check failed.")
+def _couples(entries: Iterator[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Entries two by two. One that is left over comes with itself, and twice, so that it is found."""
+    for name in entries:
+        text = next(entries, None)
+        if text is None:
+            yield name, b"0"
+            yield name, b"0"
+        else:
+            yield name, text
 
 
-def _read_hash_ziplist(cursor: Cursor) -> dict[bytes, bytes]:
-    return _pairs(cursor, ziplist.decode, "Hash ziplist integrity check failed.")
+class _Counted:
+    """An iterable that can be walked through once, and then knows how many there were."""
+
+    def __init__(self, items: Iterator[Any]) -> None:
+        self._items = items
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self.count += 1
+            yield item
 
 
-def _read_hash_listpack(cursor: Cursor) -> dict[bytes, bytes]:
-    return _pairs(cursor, listpack.decode, "Hash listpack integrity check failed.")
+def _read_hash_zipmap(cursor: Cursor) -> dict[bytes, bytes] | ScanTable[bytes]:
+    return _pairs(cursor, zipmap.portions, "Zipmap integrity check failed.")
+
+
+def _read_hash_ziplist(cursor: Cursor) -> dict[bytes, bytes] | ScanTable[bytes]:
+    return _pairs(cursor, ziplist.portions, "Hash ziplist integrity check failed.")
+
+
+def _read_hash_listpack(cursor: Cursor) -> dict[bytes, bytes] | ScanTable[bytes]:
+    return _pairs(cursor, listpack.portions, "Hash listpack integrity check failed.")
 
 
 # Sorted sets --------------------------------------------------------------------------------------------------
@@ -297,25 +344,32 @@ def _read_zset_2(cursor: Cursor) -> dict[bytes, float] | RankedTable:
     return _read_scored(cursor, cursor.double)
 
 
-def _scored_pairs(cursor: Cursor, unpack: _Unpack, complaint: str) -> dict[bytes, float]:
-    entries = _unpacked(cursor, unpack, complaint)
-    if not entries:
+def _scored_pairs(cursor: Cursor, portions: _Portions, complaint: str) -> dict[bytes, float] | RankedTable:
+    blob = cursor.string()
+    entries, many = _unpacked(cursor, blob, portions, complaint)
+    counted = _Counted(_couples(iter(entries) if entries else many))
+    pairs = ((member, _score(text, cursor)) for member, text in counted)
+    scores = dict(pairs) if entries else RankedTable(pairs, len(blob) // _PAIR_BYTES)
+    if not counted.count:
         raise EmptyValue
-    items = iter(entries)
-    scores = {member: parse_double(text, cursor) for member, text in zip(items, items, strict=False)}
-    if len(scores) * 2 != len(entries):
+    if len(scores) != counted.count:
         raise cursor.error(complaint)
-    if any(map(math.isnan, scores.values())):
-        raise cursor.error("Zset with NAN score detected")
     return scores
 
 
-def _read_zset_ziplist(cursor: Cursor) -> dict[bytes, float]:
-    return _scored_pairs(cursor, ziplist.decode, "Zset ziplist integrity check failed.")
+def _score(text: bytes, cursor: Cursor) -> float:
+    score = parse_double(text, cursor)
+    if math.isnan(score):
+        raise cursor.error("Zset with NAN score detected")
+    return score
 
 
-def _read_zset_listpack(cursor: Cursor) -> dict[bytes, float]:
-    return _scored_pairs(cursor, listpack.decode, "Zset listpack integrity check failed.")
+def _read_zset_ziplist(cursor: Cursor) -> dict[bytes, float] | RankedTable:
+    return _scored_pairs(cursor, ziplist.portions, "Zset ziplist integrity check failed.")
+
+
+def _read_zset_listpack(cursor: Cursor) -> dict[bytes, float] | RankedTable:
+    return _scored_pairs(cursor, listpack.portions, "Zset listpack integrity check failed.")
 
 
 # Modules ------------------------------------------------------------------------------------------------------
@@ -356,6 +410,19 @@ Factory = Callable[[Any], Any]
 Packer = Callable[[int, "ValueKind", Any, bytes], Any]
 """``packer(code, kind, plain, body)``: what is to be stored instead of the value, None for the value itself."""
 FACTORIES: Final[dict[ValueKind, Factory]] = {ValueKind.STRING: lambda text: text}
+
+
+_compact_hash_limits: Final[list[Callable[[], int]]] = []
+
+
+def compact_hash_limit() -> int:
+    """hash-max-listpack-entries: a hash of no more fields may have to keep their order."""
+    return _compact_hash_limits[-1]() if _compact_hash_limits else 0
+
+
+def register_compact_hash_limit(limit: Callable[[], int]) -> None:
+    """Say what :func:`compact_hash_limit` is."""
+    _compact_hash_limits[:] = [limit]
 
 
 def register_factory(kind: ValueKind, factory: Factory) -> None:

@@ -8,6 +8,8 @@ Invariants  :func:`decode` accepts what Redis's deep check accepts, else raises 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 from cluster.errors import RdbError
@@ -16,13 +18,22 @@ _END: Final = 0xFF
 _BIG: Final = 0xFE
 
 
+PORTION: Final = 1024
+
+
 def decode(data: bytes) -> list[bytes]:
     """Fields and values in turn; never none."""
+    return list(chain.from_iterable(portions(data)))
+
+
+def portions(data: bytes) -> Iterator[list[bytes]]:
+    """The same, up to PORTION of them at a time; damage may show after some of them."""
     size = len(data)
     last = size - 1
     if size < 2 or data[last] != _END:
         raise RdbError("zipmap: no header or no end")
     items: list[bytes] = []
+    given_out = 0
     position = 1
     try:
         while data[position] != _END:
@@ -36,12 +47,17 @@ def decode(data: bytes) -> list[bytes]:
             position += length + unused
             if position > last:
                 raise RdbError("zipmap: entry leaves the buffer")
+            if len(items) == PORTION:
+                given_out += PORTION
+                yield items
+                items = []
     except IndexError:
         raise RdbError("zipmap: ends inside an entry") from None
-    count = len(items) // 2
+    count = (given_out + len(items)) // 2
     if position != last or count == 0 or data[0] not in (_BIG, count):
         raise RdbError("zipmap: wrong count or ends early")
-    return items
+    if items:
+        yield items
 
 
 def _decode_length(data: bytes, position: int) -> tuple[int, int]:
