@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.admin.view import ClusterView
 
 PROGRAM: Final = "redis-cluster-cli"
+_DIGITS_MAX: Final = 19
 _INVALID_CONTACT: Final = (
     "[ERR] Invalid arguments: you need to pass either a valid address (ie. 120.0.0.1:7000) or space separated IP and "
     "port (ie. 120.0.0.1 7000)"
@@ -141,7 +142,8 @@ def run_set_timeout(context: Context, arguments: argparse.Namespace) -> bool:
     from cluster.admin.view import load_view
 
     contact, timeout_text = _address(arguments.words[0]), arguments.words[1]
-    if not (timeout_text.isascii() and timeout_text.isdecimal()):
+    # No timeout has more digits than 64 bits, and Python refuses to read thousands of them.
+    if not (timeout_text.isascii() and timeout_text.isdecimal()) or len(timeout_text) > _DIGITS_MAX:
         raise UsageError(f"[ERR] Not a number of milliseconds: {timeout_text}")
     return set_node_timeout(context, load_view(context, contact), int(timeout_text))
 

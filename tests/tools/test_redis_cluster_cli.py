@@ -124,6 +124,7 @@ def test_ways_to_start_it(command: list[str], tmp_path: Path) -> None:
         (["reshard", "127.0.0.1:1", "--timeout", "0"], "[ERR] The time-out must be at least 1 millisecond."),
         (["rebalance", "127.0.0.1:1", "--weight", "abc"], "*** invalid input abc"),
         (["set-timeout", "127.0.0.1:1", "soon"], "[ERR] Not a number of milliseconds: soon"),
+        (["set-timeout", "127.0.0.1:1", "9" * 5000], "[ERR] Not a number of milliseconds: 9999"),
         (["check", "127.0.0.1:1", "--frobnicate"], "[ERR] Unrecognized arguments: --frobnicate."),
         (["-a"], "[ERR] Argument -a/--pass: expected one argument."),
         (["--yes"], "[ERR] No command given. Try: redis-cluster-cli help"),
