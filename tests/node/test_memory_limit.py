@@ -63,10 +63,13 @@ def fill(client: BenchClient, keys: int, size: int = 1000, *, ttl: bool = False,
 # The measure --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
+only_where_it_is_exact = pytest.mark.skipif(
     glibc_version() < (2, 33) or platform.python_implementation() != "CPython",
     reason="only CPython and glibc tell what is in use (mallinfo2): the resident set has to do",
 )
+
+
+@only_where_it_is_exact
 def test_the_allocators_tell_what_is_in_use() -> None:
     allocator = Allocator()
     assert allocator.is_exact
@@ -114,10 +117,10 @@ def test_freed_blocks_that_glibc_keeps_are_not_in_use() -> None:
     assert allocator.used_bytes() - before < 20_000
 
 
+@only_where_it_is_exact
 def test_freed_objects_that_python_keeps_are_not_in_use() -> None:
     allocator = Allocator()
-    if not allocator.is_exact:
-        pytest.skip("this interpreter or C library does not tell")
+    assert allocator.is_exact
     before = allocator.used_bytes()
     objects: list[object] = []
     for number in range(2000):
@@ -128,10 +131,10 @@ def test_freed_objects_that_python_keeps_are_not_in_use() -> None:
     assert abs(allocator.used_bytes() - before) < 1000
 
 
+@only_where_it_is_exact
 def test_what_waits_for_a_replica_that_reads_nothing_is_all_that_grows() -> None:
     with ServerBench(repl_backlog_size=16 * 1024, slowlog_log_slower_than=-1) as bench:
-        if not bench.server.memory.allocator.is_exact:
-            pytest.skip("this interpreter or C library does not tell")
+        assert bench.server.memory.allocator.is_exact
         feed, limit = bench.server.feed, bench.server.memory_limit
         client, follower = bench.connect(), bench.connect()
         client.ask("SETRANGE", "key", "100", "x" * 100)
