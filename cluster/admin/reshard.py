@@ -101,8 +101,9 @@ def reshard(context: Context, view: ClusterView, request: ReshardRequest, option
 def ask_slot_count(context: Context) -> int:
     while True:
         answer = context.console.ask(f"How many slots do you want to move (from 1 to {SLOT_COUNT})? ")
-        if answer.isascii() and answer.isdecimal() and 1 <= int(answer[:6]) <= SLOT_COUNT:
-            return int(answer)
+        digits = answer.lstrip("0")
+        if answer.isascii() and answer.isdecimal() and len(digits) < 6 and 1 <= int(digits or "0") <= SLOT_COUNT:
+            return int(digits)
 
 
 def ask_target(context: Context) -> str:

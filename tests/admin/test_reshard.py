@@ -99,13 +99,25 @@ def test_missing_arguments_are_asked_for_in_redis_clis_words() -> None:
     cluster = three_masters()
     one, two, three = cluster.nodes
     person = person_at(
-        cluster, "0", "20000", "many", "4", "", two.node_id, one.node_id, two.node_id, three.node_id, "done", "yes"
+        cluster,
+        "0",
+        "20000",
+        "00000120000",
+        "many",
+        "4",
+        "",
+        two.node_id,
+        one.node_id,
+        two.node_id,
+        three.node_id,
+        "done",
+        "yes",
     )
 
     assert run(person, cluster)
     questions = "How many slots do you want to move (from 1 to 16384)? "
     assert (
-        f"{questions}0\n{questions}20000\n{questions}many\n{questions}4\n"
+        f"{questions}0\n{questions}20000\n{questions}00000120000\n{questions}many\n{questions}4\n"
         f"What is the receiving node ID? \nWhat is the receiving node ID? {two.node_id}\n"
         "Please enter all the source node IDs.\n"
         "  Type 'all' to use all the nodes as source nodes for the hash slots.\n"
