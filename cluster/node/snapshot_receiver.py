@@ -127,11 +127,12 @@ class FileReceiver:
         progress = server.saving.begin_loading(os.path.getsize(path))
         parser: RdbParser | None = None
         slice_ends = time.perf_counter() + SLICE_S
-        keys, delay_s = _slice(server)
+        keys, _delay_s = _slice(server)
         sink = _sink(server, server.keyspace)
         for parser in load_file(path, sink, _policy(server), clock.unix_ms() // 1000, keys):
             server.saving.last_load = parser.counts
             progress.loaded_bytes = parser.offset
+            _keys, delay_s = _slice(server)  # It may be set while one loads.
             if delay_s or time.perf_counter() > slice_ends:
                 self._keep_alive()
                 await trio.sleep(delay_s)
