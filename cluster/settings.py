@@ -198,7 +198,7 @@ class Settings:
     lfu_log_factor: int = 10  # how slowly the access counter grows
     lfu_decay_time: int = 1  # minutes after which it shrinks
     lazyfree_lazy_eviction: bool = False  # free evicted values in the background
-    lazyfree_lazy_expire: bool = False  # free large expired values in pieces of 1 ms, not of up to 22
+    lazyfree_lazy_expire: bool = False  # delete expired keys before their large values are freed, not after
     lazyfree_lazy_server_del: bool = False  # free overwritten values in the background (here always)
     lazyfree_lazy_user_del: bool = False  # DEL works like UNLINK
     lazyfree_lazy_user_flush: bool = False  # FLUSHALL works like FLUSHALL ASYNC

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from cluster import clock
-from cluster.keyspace.expiry import expire_due
+from cluster.keyspace.expiry import Left, expire_due
 from cluster.keyspace.reclaim import RECLAIMER
 from cluster.keyspace.slot_scan import SLOT_SCANS
 
@@ -23,7 +23,8 @@ EXPIRE_SLICE_US = 2500
 EXPIRE_SHARE = 25
 """Percent of the time that due keys may take (ACTIVE_EXPIRE_CYCLE_SLOW_TIME_PERC); 2 more for each step of effort."""
 EXPIRE_FREE_US = 22_000
-"""Without lazyfree-lazy-expire, for how long a slice frees what large values leave; a cycle of Redis may take 25 ms."""
+"""Without lazyfree-lazy-expire, for how long large values are freed before their keys go: a cycle of Redis may take
+25 ms. Here it is done in slices, too."""
 _RECLAIM_US = 1000
 _RECLAIM_PAUSE_MS = 2
 
@@ -59,6 +60,10 @@ class Cron:
         self._due_ms = [0] * len(self._jobs)
         self._reclaiming: Timer | None = None
         self._expiring: Timer | None = None
+        self._free_left_us = 0
+        """For how long what large values leave is still to be freed before their keys go."""
+        self._freed_us = 0
+        """What has gone into that: the expire-cycle of those keys."""
         self.paused = False
         """DEBUG PAUSE-CRON."""
 
@@ -102,11 +107,15 @@ class Cron:
             return
         server.keyspace.now_ms = clock.unix_ms()
         began_us = clock.monotonic_us()
-        buried = RECLAIMER.buried
-        has_more = expire_due(server.keyspace, EXPIRE_SLICE_US)
-        if RECLAIMER.buried != buried and not server.settings.lazyfree_lazy_expire:
-            RECLAIMER.drain(EXPIRE_FREE_US)
-        if has_more:
+        earlier_us = 0
+        if self._free_left_us > 0:
+            left = Left.BURIED if RECLAIMER.drain(min(EXPIRE_SLICE_US, self._free_left_us)) else Left.KEYS
+        else:
+            left = expire_due(server.keyspace, EXPIRE_SLICE_US)
+            earlier_us, self._freed_us = self._freed_us, 0
+            if left is Left.BURIED:
+                self._free_left_us = EXPIRE_FREE_US
+        if left is not Left.NOTHING:
             share = EXPIRE_SHARE + 2 * (server.settings.active_expire_effort - 1)
             pause_ms = (clock.monotonic_us() - began_us) * (100 - share) // (share * 1000)
             self._expiring = server.timers.call_at(clock.monotonic_ms() + pause_ms, self._expire_slice)
@@ -115,7 +124,11 @@ class Cron:
             server.reactor.request_flush()
         elapsed_us = clock.monotonic_us() - began_us
         server.statistics.expire_cycle_us += elapsed_us
-        server.latency.note(b"expire-cycle", elapsed_us)
+        if self._free_left_us > 0:
+            self._freed_us += elapsed_us
+            self._free_left_us = self._free_left_us - elapsed_us if left is Left.BURIED else 0
+        else:
+            server.latency.note(b"expire-cycle", earlier_us + elapsed_us)
 
     def _limit_tracking(self) -> None:
         if self._server.tracking.clients:
