@@ -135,11 +135,14 @@ class ClientLimit:
     def check(self, client: Client) -> None:
         """At the gates: note what a client asks; raises CommandError, to be read by nobody, if it had to go itself.
 
-        The one before has its reply by now, for which no key should have to go, unless it goes itself for that reply.
+        The one before has its reply by now, for which no key should have to go. If it may not have that reply it goes
+        here, rather than before the loop sleeps: who is served in the same pass is not to find it, or to go for it.
         """
         last = self._served_last
         if last is not None and last is not client:
-            if not self._server.exceeds_hard_limit(last, last.output_bytes()):
+            if self._server.exceeds_hard_limit(last, last.output_bytes()):
+                self._server.reactor.drop_for_its_output(last)
+            else:
                 self.note(last)
         self._served_last = client
         self.note(client)

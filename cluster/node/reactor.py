@@ -326,17 +326,18 @@ class Reactor:
     def _refuse_output(self, client: Client, size: int) -> bool:
         """Disconnect a client whose replies exceed its hard limit before it is sent any of them; True if so."""
         if self._server.exceeds_hard_limit(client, size):
-            self._drop_for_its_output(client)
+            self.drop_for_its_output(client)
         return client.closed
 
     def _check_output_limit(self, client: Client) -> None:
         """Disconnect a client that lets its output grow past client-output-buffer-limit."""
         if self._server.exceeds_output_limit(client, clock.monotonic_ms()):
-            self._drop_for_its_output(client)
+            self.drop_for_its_output(client)
         else:
             self._server.client_limit.note(client)
 
-    def _drop_for_its_output(self, client: Client) -> None:
+    def drop_for_its_output(self, client: Client) -> None:
+        """Disconnect a client that has more to be sent than it may."""
         self._server.log.warning(
             f"Client {self._server.describe_client(client)} scheduled to be closed ASAP for overcoming of "
             "output buffer limits."

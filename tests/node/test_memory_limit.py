@@ -367,6 +367,20 @@ def test_a_reply_beyond_the_clients_own_limit_costs_nobody_else_the_connection()
         assert not large.closed
 
 
+def test_who_may_not_have_its_reply_is_gone_before_the_next_client_is_served() -> None:
+    with ServerBench() as bench:
+        first, second = bench.connect(), bench.connect()
+        first.ask("SET", "k", b"x" * 100_000)
+        first.ask("CONFIG", "SET", "client-output-buffer-limit", "normal 90000 0 0")
+        limit_clients(bench, 1_000_000)
+        first.say(encode("GET", "k"))
+        second.say(encode("CLIENT", "LIST"))  # In the same pass, as when a busy machine wakes the server late.
+        bench.run()
+        assert second.read().count(b"id=") == 1
+        first.read()
+        assert first.closed
+
+
 def test_a_percentage_is_one_of_maxmemory() -> None:
     with ServerBench() as bench:
         bench.server.settings.maxmemory = 10_000_000
