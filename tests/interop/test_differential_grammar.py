@@ -53,6 +53,13 @@ class GrammarPair(Pair):
             self.same("replies", *(_comparable((request, *about), raw) for raw in (ours, theirs)))
         return ours
 
+    def may_ask(self, request: Request) -> bool:
+        """Not SORT of a sorted set: Redis makes a hash table of it, whose order decides between equal weights."""
+        if request[0].lower() not in (b"sort", b"sort_ro") or len(request) < 2:
+            return True
+        types = [side.observer.ask(b"TYPE", request[1]) for side in self.sides]  # Of both: it is a hit.
+        return b"+zset\r\n" not in types
+
     def _end_of_stream(self, side: object) -> list[bytes]:
         return [streams.hide_times(command) for command in super()._end_of_stream(side)]  # type: ignore[arg-type]
 
@@ -90,15 +97,16 @@ def _script(request: Request, protocol: int, function: bytes) -> Request:
 
 def _run(pair: GrammarPair, random: Random, connection: int, how: str) -> None:
     writer = grammar.Writer(random)
+    requests = tuple(filter(pair.may_ask, (writer.request() for _ in range(random.randint(1, 3)))))
     if how == "plain":
-        pair.ask(connection, writer.request())
+        for request in requests:
+            pair.ask(connection, request)
     elif how == "script":
-        request = writer.request()
+        request = (*requests, (b"PING",))[0]
         pair.ask(
             connection, _script(request, random.choice((2, 3)), random.choice((b"call", b"pcall"))), about=(request,)
         )
     elif how == "transaction":
-        requests = tuple(writer.request() for _ in range(random.randint(1, 3)))
         for request in ((b"MULTI",), *requests):
             pair.ask(connection, request)
         pair.ask(connection, (b"EXEC",), about=requests)
@@ -123,12 +131,12 @@ _steps = st.lists(
         st.randoms(use_true_random=False),
         st.integers(0, CONNECTIONS - 1),
         weighted(
-            (8, st.just("plain")),
+            (4, st.just("plain")),
             *((2, st.just(how)) for how in ("script", "transaction", "keys", "permission")),
         ),
     ),
     min_size=1,
-    max_size=25,
+    max_size=20,
 )
 
 

@@ -46,6 +46,7 @@ _LEFT_OUT = frozenset(
         *((b"randomkey",), (b"srandmember",), (b"spop",), (b"hrandfield",), (b"zrandmember",)),
         *((b"keys",), (b"scan",), (b"migrate",), (b"wait",), (b"dump",), (b"pfselftest",)),
         *((b"function", b"list"), (b"function", b"dump"), (b"script", b"debug"), (b"script", b"kill")),
+        (b"object", b"idletime"),
     }
 )
 _ASKED = [name for name, (group, _arguments) in COMMANDS.items() if group in _GROUPS_OF_DATA and name not in _LEFT_OUT]
