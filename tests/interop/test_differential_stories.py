@@ -44,6 +44,11 @@ def test_answers(stage: Stage, story: str) -> None:
     stage.check(story)
 
 
+@pytest.mark.parametrize("story", _stories("stories_calls.txt"))
+def test_rare_calls(stage: Stage, story: str) -> None:
+    stage.check(story)
+
+
 @pytest.fixture(scope="module")
 def cluster_stage() -> Iterator[Stage]:
     with Stage(cluster=True) as both:
