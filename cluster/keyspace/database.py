@@ -32,6 +32,7 @@ a :class:`PackedValue`."""
 SLOT_COUNT: Final = 16384
 EMPTY: Final[dict[bytes, Value]] = {}
 _RANDOM_KEY_ATTEMPTS: Final = 100
+_PACKED: Final = PackedValue  # Compiled, a constant is found sooner than a module's name.
 
 
 Observer = Callable[["Database", bytes], None]
@@ -162,7 +163,7 @@ class Database:
         """The value for a command that reads it, or None; counts a hit or a miss, and as a use of the key."""
         value = self.glance(key, slot)
         if value is not None:
-            if type(value) is PackedValue:
+            if type(value) is _PACKED:
                 value = self.stored(key, slot)
             self.slot_used_ms[slot] = self.keyspace.access_ms
             if self.usage is not None:
@@ -194,7 +195,7 @@ class Database:
             return None
         if self.usage is not None:
             self.usage.peeked(key)
-        if type(value) is PackedValue:
+        if type(value) is _PACKED:
             value = self.stored(key, slot)
         return value
 
