@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from lupa import lua51
 
 from cluster.scripting.call_sites import keep_call_sites
-
-lua51 = pytest.importorskip("lupa.lua51")
 
 
 @pytest.fixture

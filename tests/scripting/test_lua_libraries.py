@@ -8,13 +8,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lupa import lua51
 
 from cluster.scripting.libraries import install
-
-lua51 = pytest.importorskip("lupa.lua51")
 
 
 def new_runtime() -> Any:
