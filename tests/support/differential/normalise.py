@@ -11,12 +11,15 @@ import time
 
 from cluster.errors import RdbError
 from cluster.persistence.dump_payload import dump, restore
-from tests.support.differential.vocabulary import Request
+from tests.support.differential.vocabulary import FAR_S, Request
 
 _RELATIVE_MS = 100_000_000
 _TOLERANCE_MS = 60_000
 
-_NUMBER = re.compile(rb"(?<![0-9.])\d{5,13}(?![0-9.])")
+_ENDS_MS = (int(FAR_S) * 1000, 2**63 - 1)
+"""The vocabulary's absolute times that are yet to come: what is left until then each server reads from its clock."""
+
+_NUMBER = re.compile(rb"(?<![0-9.])\d{5,19}(?![0-9.])")
 
 
 _CLIENT_ID = re.compile(rb"(?<=\$2\r\nid\r\n):\d+")
@@ -29,7 +32,7 @@ def _near(number: int, expected: int) -> bool:
 
 
 def hide_relative_times(text: bytes) -> bytes:
-    """Replace what a relative expiry time has become: an absolute time, or the time that is left."""
+    """Replace what depends on the clock: the absolute time that a relative one has become, the time that is left."""
     now_ms = int(time.time() * 1000)
 
     def replaced(match: re.Match[bytes]) -> bytes:
@@ -40,6 +43,8 @@ def hide_relative_times(text: bytes) -> bytes:
                 return b"<then>"
             if _near(number * scale, _RELATIVE_MS):
                 return b"<left>"
+            if any(_near(number * scale, end_ms - now_ms) for end_ms in _ENDS_MS):
+                return b"<left until then>"
         return digits
 
     return _NUMBER.sub(replaced, text)
