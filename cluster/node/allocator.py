@@ -8,7 +8,7 @@ Role        ``used_memory``. The resident set cannot serve: it is coarse, and do
 How         ``_PyObject_DebugMallocStats`` is part of CPython's exported API; it writes the table that
             sys._debugmallocstats shows to a C stream, here an area of our own memory; ``_PyObject_DebugTypeStats`` the
             one of what is kept. No descriptor is involved.
-Costs       CPU per question: 14 µs for an idle node, 90 µs with a million strings, since it goes by pools of 16 kB and
+Costs       CPU per question: 40 µs for an idle node, 115 µs with a million strings, since it goes by pools of 16 kB and
             not by objects; milliseconds where glibc has several 100,000 free chunks, which are linked lists to it.
             :class:`Allocator` tells what the last answer cost, so that the caller can ask less often.
 Otherwise   Where the interpreter or the C library is another one, the resident set has to do.      Units  bytes, µs.
