@@ -354,7 +354,7 @@ def parse_info(text: bytes | str) -> dict[str, str]:
 
 
 def redis_cli(
-    port: int, *arguments: str, options: Sequence[str] = (), stdin: str = "", timeout: float = 60.0
+    port: int, *arguments: str, options: Sequence[str] = (), stdin: str = "", timeout: float = 200.0
 ) -> subprocess.CompletedProcess[str]:
     """Run Debian's redis-cli against a port and return its exit status and output."""
     require_real_redis()
@@ -370,7 +370,7 @@ def redis_cli(
     return done
 
 
-def hashslot_cli(*arguments: str, stdin: str = "", timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+def hashslot_cli(*arguments: str, stdin: str = "", timeout: float = 200.0) -> subprocess.CompletedProcess[str]:
     """Run this project's CLI as its users do, as a process."""
     return subprocess.run(
         [sys.executable, str(REPOSITORY / "tools" / "redis_cluster_cli.py"), *arguments],
