@@ -140,13 +140,16 @@ def _set_keys(argv: list[bytes]) -> Positions:
 
 
 def _bitfield_keys(argv: list[bytes]) -> Positions:
-    """BITFIELD writes unless all its operations are GET."""
+    """BITFIELD writes unless all its operations are GET, and whole; OVERFLOW alone changes nothing."""
     index = 2
     while index < len(argv):
-        word = argv[index].upper()
-        if word != b"GET":
+        word, following = argv[index].upper(), len(argv) - index - 1
+        if word == b"GET" and following >= 2:
+            index += 3
+        elif word == b"OVERFLOW" and following >= 1:
+            index += 2
+        else:
             return [(1, ["RW", "access", "update"])]
-        index += 3
     return [(1, ["RO", "access"])]
 
 
