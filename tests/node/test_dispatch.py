@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cluster import clock
 from tests.support.sessions import BenchClient, ServerBench
+from tests.support.still_time import StillTime
 from tests.support.wire import encode
 
 
@@ -161,6 +162,16 @@ def test_a_waiting_client_that_leaves_is_forgotten(bench: ServerBench, client: B
     bench.run()
     assert not bench.server.sessions
     bench.server.timers.run_due(clock.monotonic_ms() + 200_000)
+
+
+def test_a_wait_ends_to_the_millisecond(bench: ServerBench, client: BenchClient, still_time: StillTime) -> None:
+    client.ask("WAIT", "1", "300")
+    still_time.pass_ms(299)
+    bench.server.timers.run_due(clock.monotonic_ms())
+    assert client.read() == b""
+    still_time.pass_ms(1)
+    bench.server.timers.run_due(clock.monotonic_ms())
+    assert client.read() == b":0\r\n"
 
 
 def test_nothing_behind_quit_is_run(bench: ServerBench, client: BenchClient) -> None:

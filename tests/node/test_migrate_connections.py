@@ -36,6 +36,32 @@ def test_a_connection_is_used_again(connections: MigrateConnections, listener: s
     assert connections.get(*target(listener), timeout_ms=1000, now_ms=6).selected_database is None
 
 
+def test_no_step_may_take_longer_than_the_time_out() -> None:
+    class Socket:
+        """Takes everything, says nothing, and remembers how long it may take for that."""
+
+        def __init__(self) -> None:
+            self.allowed_s = 0.0
+            self.steps: list[tuple[str, float]] = []
+
+        def settimeout(self, seconds: float) -> None:
+            self.allowed_s = seconds
+
+        def sendall(self, data: memoryview) -> None:
+            self.steps.append((f"send {len(data)}", self.allowed_s))
+
+        def recv(self, size: int) -> bytes:
+            self.steps.append(("read", self.allowed_s))
+            raise TimeoutError
+
+    sock = Socket()
+    connection = MigrateConnection(sock, now_ms=0)  # type: ignore[arg-type]
+    connection.send(bytes(65_536 + 1), 300)
+    with pytest.raises(TimeoutError):
+        connection.read_line(200)
+    assert sock.steps == [("send 65536", 0.3), ("send 1", 0.3), ("read", 0.2)]
+
+
 def test_the_idle_are_dropped(connections: MigrateConnections, listener: socket.socket) -> None:
     connections.get(*target(listener), timeout_ms=1000, now_ms=0)
     accepted, _ = listener.accept()
