@@ -168,9 +168,11 @@ def test_a_wait_ends_to_the_millisecond(bench: ServerBench, client: BenchClient,
     client.ask("WAIT", "1", "300")
     still_time.pass_ms(299)
     bench.server.timers.run_due(clock.monotonic_ms())
+    bench.run()
     assert client.read() == b""
     still_time.pass_ms(1)
     bench.server.timers.run_due(clock.monotonic_ms())
+    bench.run()
     assert client.read() == b":0\r\n"
 
 
