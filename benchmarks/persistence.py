@@ -150,7 +150,6 @@ def until_rewritten(server: Server) -> None:
 OPERATIONS = (
     Operation("SAVE", save, "laying out every value; of the plain build two thirds are LZF (rdbcompression)"),
     Operation("BGSAVE", background_save, "as SAVE, and copies of the pages in which objects are counted"),
-    Operation("load at start", load, "making Python objects of every element"),
     Operation(
         "full synchronisation, diskless",
         lambda server: full_sync(server, diskless=True),
@@ -169,4 +168,9 @@ OPERATIONS = (
         lambda server: rewrite(server, preamble=False),
         "formatting a word per element; nothing is compressed",
     ),
+    Operation("load at start", load, "checking every element, and an object for each key"),
+    Operation(
+        "BGSAVE of what was loaded", background_save, "small collections that nobody used are written as they came"
+    ),
 )
+"""In this order: what a load leaves behind is packed, so the others come before it."""
