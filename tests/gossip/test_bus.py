@@ -464,7 +464,7 @@ class TestDurability:
             real_sync = bench.conf.sync
             bench.conf.sync = lambda: (syncs.append(clock.monotonic_ms()), real_sync())[1]
             bench.say(SaveConfig(fsync=True))
-            await trio.sleep(3 * longest_ms / 1000)
+            await trio.sleep(3 * longest_ms / 1000)  # Of virtual time, exactly: nothing happens in it.
             assert not syncs, "it was synced"
             for number in (1, 2):  # The first one long after the last sync, the second at once.
                 bench.engine.state.current_epoch += 1
@@ -474,7 +474,7 @@ class TestDurability:
                 assert syncs[-1] - saved_ms <= longest_ms
             assert syncs[1] - syncs[0] >= SYNC_MS
             bench.say(SaveConfig(fsync=True))  # Is on disk already.
-            await trio.sleep(3 * longest_ms / 1000)
+            await trio.sleep(3 * longest_ms / 1000)  # Of virtual time, exactly: nothing happens in it.
             assert len(syncs) == 2
 
             bench.conf.sync = lambda: (_ for _ in ()).throw(OSError(errno.EIO, "Input/output error"))

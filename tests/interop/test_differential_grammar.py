@@ -65,12 +65,7 @@ class GrammarPair(Pair):
 
     def _compare_database(self, index: int) -> None:
         observers = [side.observer for side in self.sides]
-        if not self.cluster:
-            for observer in observers:
-                observer.ask(b"SELECT", b"%d" % index)
-        names = [sorted(normalise.elements(observer.ask(b"KEYS", b"*"))) for observer in observers]
-        self.same(f"keys of database {index}", *names)
-        for key in names[0]:
+        for key in self.same_keys(index):
             for words in (
                 (b"TYPE", key), (b"PEXPIRETIME", key), (b"OBJECT", b"ENCODING", key), (b"DEBUG", b"DIGEST-VALUE", key),
             ):  # fmt: skip

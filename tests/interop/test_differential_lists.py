@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.differential import keyspace, lists, normalise, transactions
+from tests.support.differential import keyspace, lists, transactions
 from tests.support.differential.pair import CONNECTIONS, Pair
 from tests.support.differential.steps import Described, Step, ask
 from tests.support.differential.vocabulary import Request, keys
@@ -37,12 +37,7 @@ class ListPair(Pair):
 
     def _compare_database(self, index: int) -> None:
         observers = [side.observer for side in self.sides]
-        if not self.cluster:
-            for observer in observers:
-                observer.ask(b"SELECT", b"%d" % index)
-        names = [sorted(normalise.elements(observer.ask(b"KEYS", b"*"))) for observer in observers]
-        self.same(f"keys of database {index}", *names)
-        for key in names[0]:
+        for key in self.same_keys(index):
             asked: list[Request] = [
                 (b"TYPE", key),
                 (b"OBJECT", b"ENCODING", key),

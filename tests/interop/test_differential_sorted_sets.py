@@ -115,12 +115,7 @@ class SortedSetPair(Pair):
         observers = [side.observer for side in self.sides]
         if index and all(b"db%d:" % index not in observer.ask(b"INFO", b"keyspace") for observer in observers):
             return
-        if not self.cluster:
-            for observer in observers:
-                observer.ask(b"SELECT", b"%d" % index)
-        names = [sorted(normalise.elements(observer.ask(b"KEYS", b"*"))) for observer in observers]
-        self.same(f"keys of database {index}", *names)
-        for key in names[0]:
+        for key in self.same_keys(index):
             asked: list[Request] = [(b"TYPE", key), (b"OBJECT", b"ENCODING", key), (b"DEBUG", b"DIGEST-VALUE", key)]
             if b"hashtable" not in observers[0].ask(b"OBJECT", b"ENCODING", key):
                 asked.append((b"DUMP", key))

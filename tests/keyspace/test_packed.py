@@ -12,14 +12,14 @@ from cluster.keyspace.database import Database, Keyspace
 from cluster.keyspace.digest import dataset_digest
 from cluster.keyspace.packed import PackedValue
 from cluster.keyspace.strings import is_string
-from cluster.persistence import listpack, rdb_values, rdb_writer
-from cluster.persistence.collection_types import register_collections
+from cluster.persistence import listpack, rdb_values
 from cluster.persistence.packing import pack
 from cluster.persistence.rdb_cursor import Cursor
 from cluster.persistence.rdb_format import RdbType
 from cluster.settings import Settings
 from cluster.slots.hashing import key_slot
 from tests.persistence.compact_samples import stored
+from tests.support.real_values import registered
 
 SETTINGS = Settings()
 BODY = stored(listpack.encode([b"name", b"value", b"n", b"5"]))
@@ -27,12 +27,8 @@ BODY = stored(listpack.encode([b"name", b"value", b"n", b"5"]))
 
 @pytest.fixture(autouse=True, scope="module")
 def real_values() -> Iterator[None]:
-    factories, encoders = dict(rdb_values.FACTORIES), dict(rdb_writer.ENCODERS)
-    register_collections(SETTINGS)
-    yield
-    for table, before in ((rdb_values.FACTORIES, factories), (rdb_writer.ENCODERS, encoders)):
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]
+    with registered(SETTINGS):
+        yield
 
 
 def packed_hash() -> PackedValue:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import platform
 
 import pytest
 
@@ -14,18 +13,13 @@ from cluster.node.allocator import Allocator
 from cluster.node.client import Client
 from cluster.node.memory_limit import time_limit_us
 from cluster.replication.replica import Announcement, Replica, ReplicaState
+from tests.support.exact_memory import glibc_version, only_where_it_is_exact
 from tests.support.sessions import BenchClient, ServerBench
 from tests.support.still_time import StillTime
 from tests.support.wire import encode
 
 OOM = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n"
 MEGABYTE = 1 << 20
-
-
-def glibc_version() -> tuple[int, ...]:
-    """(2, 36) for example; empty where the C library is another one."""
-    library, version = platform.libc_ver()
-    return tuple(map(int, version.split("."))) if library == "glibc" else ()
 
 
 @pytest.fixture(autouse=True)
@@ -61,12 +55,6 @@ def fill(client: BenchClient, keys: int, size: int = 1000, *, ttl: bool = False,
 
 
 # The measure --------------------------------------------------------------------------------------------------------
-
-
-only_where_it_is_exact = pytest.mark.skipif(
-    glibc_version() < (2, 33) or platform.python_implementation() != "CPython",
-    reason="only CPython and glibc tell what is in use (mallinfo2): the resident set has to do",
-)
 
 
 @only_where_it_is_exact

@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 
 from cluster.errors import RdbError
 from cluster.keyspace.database import Keyspace
-from cluster.persistence import intset, listpack, lzf, rdb_values, rdb_writer, ziplist, zipmap
-from cluster.persistence.collection_types import register_collections
+from cluster.persistence import intset, listpack, lzf, ziplist, zipmap
 from cluster.persistence.dump_payload import restore
 from cluster.persistence.rdb_format import RdbType, encode_length, encode_string
 from cluster.persistence.rdb_reader import LoadPolicy, Progress, RdbParser
@@ -34,6 +33,7 @@ from tests.persistence import compact_samples
 from tests.persistence.compact_samples import stored, stream, stream_node
 from tests.persistence.rdb_samples import mutations, rdb
 from tests.support.costs import counted_calls
+from tests.support.real_values import registered
 
 SETTINGS = Settings()
 CONSTANT_BYTES = 64 << 10
@@ -68,12 +68,8 @@ WHOLE_FILE = rdb(
 
 @pytest.fixture(autouse=True, scope="module")
 def real_values() -> Iterator[None]:
-    factories, encoders = dict(rdb_values.FACTORIES), dict(rdb_writer.ENCODERS)
-    register_collections(SETTINGS)
-    yield
-    for table, before in ((rdb_values.FACTORIES, factories), (rdb_writer.ENCODERS, encoders)):
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]
+    with registered(SETTINGS):
+        yield
 
 
 def attempt(read: Callable[[], object], size: int) -> bool:

@@ -28,18 +28,15 @@ from cluster.slots.hashing import key_slot
 from tests.persistence import compact_samples
 from tests.persistence.compact_samples import stored
 from tests.persistence.rdb_samples import rdb
+from tests.support.real_values import registered
 
 SETTINGS = Settings()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def real_values() -> Iterator[None]:
-    factories, encoders = dict(rdb_values.FACTORIES), dict(rdb_writer.ENCODERS)
-    register_collections(SETTINGS)
-    yield
-    for table, before in ((rdb_values.FACTORIES, factories), (rdb_writer.ENCODERS, encoders)):
-        table.clear()
-        table.update(before)  # type: ignore[arg-type]
+    with registered(SETTINGS):
+        yield
 
 
 def packed(code: int, body: bytes, settings: Settings = SETTINGS) -> PackedValue | None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from cluster.node.allocator import Allocator
 from cluster.replication.backlog import CHUNK_BYTES, MIN_SIZE_BYTES, Backlog, object_bytes
+from tests.support.exact_memory import only_where_it_is_exact
 
 SIZES = st.one_of(st.integers(1, 60), st.integers(1, 4_000), st.integers(1, 3 * CHUNK_BYTES))
 
@@ -83,11 +84,11 @@ def test_its_memory_is_the_sum_of_its_parts(sizes: list[int], data: st.DataObjec
         assert backlog.memory_bytes == lists + objects + 32 * len(backlog._starts)
 
 
+@only_where_it_is_exact
 @pytest.mark.parametrize("size", [60, 100, 470, 480, 5000, 30_000])
 def test_the_allocators_agree_about_its_memory(size: int) -> None:
     allocator = Allocator()
-    if not allocator.is_exact:
-        pytest.skip("this interpreter or C library does not tell")
+    assert allocator.is_exact
     backlog = Backlog.starting_after(1000, MIN_SIZE_BYTES)
     least = most = allocator.used_bytes() - backlog.memory_bytes
     for number in range(1000):

@@ -266,11 +266,22 @@ class Pair(BothServers):
         for index in range(1 if self.cluster else 16):
             self._compare_database(index)
 
+    def same_keys(self, index: int) -> list[bytes]:
+        """The keys of a database, which are the same on both sides; it stays selected."""
+        observers = [side.observer for side in self.sides]
+        self._select(index)
+        names = [sorted(normalise.elements(observer.ask(b"KEYS", b"*"))) for observer in observers]
+        self.same(f"keys of database {index}", *names)
+        return names[0]
+
+    def _select(self, index: int) -> None:
+        if not self.cluster:
+            for side in self.sides:
+                side.observer.ask(b"SELECT", b"%d" % index)
+
     def _compare_database(self, index: int) -> None:
         observers = [side.observer for side in self.sides]
-        if not self.cluster:
-            for observer in observers:
-                observer.ask(b"SELECT", b"%d" % index)
+        self._select(index)
         sizes = [observer.ask(b"DBSIZE") for observer in observers]
         self.same(f"size of database {index}", *sizes)
         if sizes[0] == b":0\r\n":
