@@ -245,7 +245,7 @@ class TestMisbehavingTargets:
             began = time.monotonic()
             answer = migrate(source, port, "a", timeout_ms=300)
             assert str(answer) == "IOERR error or timeout reading to target instance"
-            assert 0.25 < time.monotonic() - began < 20  # Not the time-out of anything else.
+            assert 0.25 < time.monotonic() - began < 3  # Not the time-out of anything else.
         assert source.call("EXISTS", "a") == 1
 
     def test_hanging_up_twice_is_an_error(self, source: Server) -> None:
